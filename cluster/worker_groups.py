@@ -22,7 +22,7 @@ from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.requests import continuation
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Files
-from plumbob.trainers.learner.learner_protocol import UpdatePlan, join_rows, merge_results, summed
+from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan, join_rows, merge_updates, summed
 
 
 class LearnerGroup:
@@ -44,10 +44,10 @@ class LearnerGroup:
         self._has_worked = False
         self._before_update, self._when_lost = before_update, when_lost
 
-    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
+    def update(self, batch: Any, plan: UpdatePlan) -> MergedUpdate:
         self._before_update()
         shared = ray.put(batch)
-        return merge_results(self._compute("updating", lambda handle: handle.update.remote(shared, plan)))
+        return merge_updates(self._compute("updating", lambda handle: handle.update.remote(shared, plan)))
 
     def evaluate(self, batch: Any) -> dict[str, float]:
         shared = ray.put(batch)

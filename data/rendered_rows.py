@@ -74,6 +74,16 @@ def sequence_rows(
     return (RenderedRow(setting, len(records), tuple(parts)),)
 
 
+def sequence_texts(tokenizer: Tokenizer, sequence: TokenSequence) -> tuple[str, str]:
+    """What stands before the first learnt token, and all behind it but the token that ends it."""
+    start = int(sequence.loss_mask.argmax())
+    prompt, whole = decoded(tokenizer, sequence.ids[:start]), decoded(tokenizer, sequence.ids[:-1])
+    # As in `_runs`.
+    return prompt, whole.removeprefix(prompt) if whole.startswith(prompt) else decoded(
+        tokenizer, sequence.ids[start:-1]
+    )
+
+
 def _runs(tokenizer: Tokenizer, sequence: TokenSequence, name: str) -> list[RowPart]:
     """The sequence cut where learning begins and ends; what is learnt is called `name`."""
     ids, mask = sequence.ids, sequence.loss_mask

@@ -29,6 +29,19 @@ def token_logprobs(logits: Tensor, input_ids: Tensor, temperature: float) -> Ten
     return predicted
 
 
+def token_entropies(logits: Tensor, temperature: float) -> Tensor:
+    """-sum_j p_j log p_j in nats of the distribution that each token was drawn from [B, T] float32, without gradient.
+
+    Of the same softmax as `token_logprobs`, some rows at a time; column 0, which nothing predicts, is 0.
+    """
+    found = torch.zeros(logits.shape[:2], dtype=torch.float32, device=logits.device)
+    with torch.no_grad():
+        for rows in _portions(logits):
+            log_softmax = torch.log_softmax(logits[rows, :-1].float() / temperature, dim=-1)
+            found[rows, 1:] = -torch.linalg.vecdot(log_softmax.exp(), log_softmax)
+    return found
+
+
 def sequence_logprobs(logprobs: Tensor, mask: Tensor) -> Tensor:
     """Summed log-probability of the masked tokens of each row: [B, T] and bool [B, T] -> [B]."""
     return torch.where(mask, logprobs, 0.0).sum(dim=1)

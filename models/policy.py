@@ -23,7 +23,7 @@ from plumbob.models.adapter_switch import activate
 from plumbob.models.forward.shared_prompts import can_share, find_shared, states_after
 from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.forward.vocabulary import vocabulary_of
-from plumbob.models.logprobs import token_logprobs
+from plumbob.models.logprobs import token_entropies, token_logprobs
 from plumbob.models.padding import real_tokens_first
 
 
@@ -124,6 +124,7 @@ class PolicyModel(nn.Module):
         temperature: float,
         teachers: Tensor | None = None,
         tasks: Tensor | None = None,
+        with_entropies: bool = False,
     ) -> Tensor:
         """Log-probs (policy, reference, teacher) or values (value) [B, T] float32; 0 where `action_mask` is False.
 
@@ -137,6 +138,8 @@ class PolicyModel(nn.Module):
             temperature: what the logits, also a teacher's, are divided by before the softmax.
             teachers: int64 [B], the number of each row's; given to the role `teacher`, or to the policy.
             tasks: int64 [B], the number of each row's, of a soft prompt that is another for each.
+            with_entropies: log-probs come as [B, 2, T], beside each the entropy in nats of the distribution that its
+                token was drawn from, without gradient.
         """
         if self._role is None:
             raise RoleError("a forward needs a role: use `with model.role(...)`")
@@ -148,25 +151,27 @@ class PolicyModel(nn.Module):
         columns = real_tokens_first(attention_mask)
         ids, attended, asked = (x.gather(1, columns) for x in (input_ids, attention_mask, action_mask))
         asked[:, 0] = False
+        tokens = ids[asked]
+        entropies = torch.zeros(len(tokens), device=ids.device) if with_entropies else None
         if self._role == "teacher":
             assert teachers is not None, "each row has its teacher"
             of_asked = self._by_teachers(ids, attended, asked, temperature, teachers)[asked]
         elif teachers is not None:
             of_asked = self._kl_to_teachers(ids, attended, asked, temperature, teachers)
         elif self._role != "value" and self.vocabulary is None:
-            of_asked = self._by_own_logits(ids, attended, asked, temperature)[asked]
+            of_asked = self._by_own_logits(ids, attended, asked, temperature, entropies)
         else:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self._reads_policy):
                 states = self._states_before(ids, attended, asked)
-            of_asked = (
-                self._values(states) if self._role == "value" else self._logprobs(states, ids[asked], temperature)
-            )
-        outputs = of_asked.new_zeros(ids.shape).masked_scatter(asked, of_asked)
-        outputs = outputs.new_zeros(input_ids.shape).scatter(1, columns, outputs)
+            is_value = self._role == "value"
+            of_asked = self._values(states) if is_value else self._logprobs(states, tokens, temperature, entropies)
+        outputs = _in_columns(of_asked, asked, columns, input_ids.shape)
         if outputs.requires_grad:
             self._num_live_graphs += 1
             outputs.register_hook(self._backward_began)
-        return outputs
+        if entropies is None:
+            return outputs
+        return torch.stack([outputs, _in_columns(entropies, asked, columns, input_ids.shape)], dim=1)
 
     @property
     def _reads_policy(self) -> bool:
@@ -211,9 +216,9 @@ class PolicyModel(nn.Module):
     def _backbone(self) -> Any:
         return getattr(self.causal_lm, "get_base_model", lambda: self.causal_lm)().base_model
 
-    def _logprobs(self, states: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+    def _logprobs(self, states: Tensor, tokens: Tensor, temperature: float, entropies: Tensor | None) -> Tensor:
         assert self.vocabulary is not None
-        return self.vocabulary.logprobs(states, tokens, temperature)
+        return self.vocabulary.logprobs(states, tokens, temperature, entropies)
 
     def _teachers_of(self, numbers: Tensor) -> Iterator[tuple["PolicyModel", Tensor, Tensor]]:
         """Each teacher that is to compute, in its role: with its rows [b], and with those that it is to be given.
@@ -257,8 +262,10 @@ class PolicyModel(nn.Module):
         assert self.value_head is not None, "this model has no critic"
         return self.value_head(states.to(self.value_head.weight.dtype)).squeeze(-1).float()
 
-    def _by_own_logits(self, ids: Tensor, attended: Tensor, asked: Tensor, temperature: float) -> Tensor:
-        """Log-probs [B, T] from logits that the model makes itself: of every column from the first asked one on."""
+    def _by_own_logits(
+        self, ids: Tensor, attended: Tensor, asked: Tensor, temperature: float, entropies: Tensor | None
+    ) -> Tensor:
+        """Log-probs [N] from logits that the model makes itself: of every column from the first asked one on."""
         first = int(asked.any(dim=0).to(torch.uint8).argmax()) - 1
         first = first if first >= 0 else ids.shape[1] - 1
         logits = self.causal_lm(
@@ -267,7 +274,15 @@ class PolicyModel(nn.Module):
             logits_to_keep=ids.shape[1] - first,
             use_cache=False,
         ).logits
-        return nn.functional.pad(token_logprobs(logits, ids[:, first:], temperature), (first, 0))
+        if entropies is not None:
+            entropies.copy_(token_entropies(logits, temperature)[asked[:, first:]])
+        return token_logprobs(logits, ids[:, first:], temperature)[asked[:, first:]]
+
+
+def _in_columns(of_asked: Tensor, asked: Tensor, columns: Tensor, shape: torch.Size) -> Tensor:
+    """What is known of each asked token [N], at its place in rows of that shape [B, T]; 0 elsewhere."""
+    found = of_asked.new_zeros(asked.shape).masked_scatter(asked, of_asked)
+    return found.new_zeros(shape).scatter(1, columns, found)
 
 
 def _num_read(asked: Tensor) -> int:

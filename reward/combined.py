@@ -27,12 +27,13 @@ class CombinedScorer:
 
     def _combined(self, values: Sequence[Score]) -> Score:
         found = list(zip((part for part, _ in self.parts), values, strict=True))
-        is_shut = any(part.is_gate and value.total == 0 for part, value in found)
-        total = 0.0 if is_shut else sum(part.weight * value.total for part, value in found)
+        shut_gate = next((part.name for part, value in found if part.is_gate and value.total == 0), None)
+        weighted = {part.name: part.weight * value.total for part, value in found}
+        total = sum(weighted.values()) if shut_gate is None else 0.0
         parts = {part.name: value.total for part, value in found}
         parts |= {f"{part.name}/{name}": detail for part, value in found for name, detail in value.parts.items()}
         failures = {part.name: reason for part, value in found for reason in value.failures.values()}
-        return Score(total, parts, failures)
+        return Score(total, parts, failures, weighted, shut_gate)
 
 
 def combined_opening(parts: Sequence[tuple[WeightedPart, Opening]]) -> Opening:

@@ -40,11 +40,15 @@ class Score:
         total: what the learner is given.
         parts: name -> number behind the total, for the rollout log.
         failures: part -> why it could not score this response, which was given the score that the user chose for that.
+        weighted: of a weighted sum, part -> its weight times its value; empty where the total is one thing.
+        shut_gate: the part by which such a sum became 0; None where it did not.
     """
 
     total: float
     parts: Mapping[str, float]
     failures: Mapping[str, str] = field(default_factory=dict, hash=False)
+    weighted: Mapping[str, float] = field(default_factory=dict, hash=False)
+    shut_gate: str | None = None
 
 
 class ScoreError(RunFailed):

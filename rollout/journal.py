@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from plumbob.core.atomic_files import flush, make_folder
 from plumbob.core.errors import UserError
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, FinishReason
+from plumbob.rollout.shaping_record import ShapingRecord
 
 JOURNAL_FOLDER = "rollouts"
 """Below the stage's folder."""
@@ -48,9 +49,21 @@ _SCHEMA = pa.schema(
         ("finish_reason", pa.string()),
         ("worker", pa.string()),
         ("episode", pa.string()),
+        ("learner_logprobs", pa.list_(pa.float32())),
+        ("entropies", pa.list_(pa.float32())),
+        ("advantages", pa.list_(pa.float32())),
+        ("returns", pa.list_(pa.float32())),
+        ("token_rewards", pa.list_(pa.float32())),
+        ("ratios", pa.list_(pa.float32())),
+        ("clipped", pa.list_(pa.bool_())),
+        ("shaping", pa.string()),
     ]
 )
-_ADDED: Mapping[str, Any] = {"prompt_row": "{}", "failures": [], "teacher_logprobs": [], "episode": "null"}
+_ADDED: Mapping[str, Any] = {
+    **{"prompt_row": "{}", "failures": [], "teacher_logprobs": [], "episode": "null", "shaping": "null"},
+    **{"learner_logprobs": [], "entropies": [], "advantages": [], "returns": [], "token_rewards": []},
+    **{"ratios": [], "clipped": []},
+}
 """Columns that journals of earlier versions lack -> what stands there for nothing."""
 _ARRAYS: Mapping[str, Any] = {
     "prompt_ids": np.int32,
@@ -61,7 +74,21 @@ _ARRAYS: Mapping[str, Any] = {
     "values": np.float32,
     "versions": np.int32,
     "action_mask": np.bool_,
+    "learner_logprobs": np.float32,
+    "entropies": np.float32,
+    "advantages": np.float32,
+    "returns": np.float32,
+    "token_rewards": np.float32,
+    "ratios": np.float32,
+    "clipped": np.bool_,
 }
+_OF_RESPONSE = tuple(name for name in _ARRAYS if name not in ("prompt_ids", "token_ids"))
+_OF_EVERY_TOKEN = ("logprobs", "versions", "action_mask")
+"""Of what has a number for each of the response's tokens, or none at all: those that are never left out."""
+
+
+def _no_numbers() -> NDArray[np.float32]:
+    return np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,8 +106,23 @@ class JournalRow:
         rewards: part -> its reward.
         failures: part -> why it could not score the response.
         episode: what the policy's turns in it were, and an environment's answers; JSON on disk.
+        learner_logprobs: float32 [T], by the learner's own forward before the update; of a step that took the
+            sampler's, only the rows by which it was tried have them.
+        entropies: float32 [T], in nats, of the policy's whole distribution that each token was drawn from, at the
+            sampling temperature, before the update. Of a step that took the sampler's log-probs, by the update's first
+            forward over the row, which optimizer steps of the same epoch may have come before; empty there of what was
+            not learnt from, and of objectives that weigh no single tokens.
+        advantages: float32 [T], what the loss weighed each token with; empty where the response was not learnt from,
+            and of a loss that has none.
+        returns: float32 [T], what the critic learns to predict; empty where there is none, or nothing was learnt.
+        token_rewards: float32 [T], what the estimator of advantages saw, whose sum is the response's return.
+        ratios: float32 [T], pi / pi_old by the last epoch's forward over the row, what the surrogate was computed of;
+            empty where none was.
+        clipped: bool [T], whether that ratio was clipped, so that the token pushed no further; empty with `ratios`.
+        shaping: how its reward came about; JSON on disk, None where no token could earn any.
         score: the scorer's total, before shaping.
-        dropped: why it was not trained on; None where it was.
+        dropped: why it was not trained on; None where it was. Of one that was dropped nothing was computed, and all
+            from `learner_logprobs` to `shaping` is empty.
     """
 
     position: int
@@ -104,17 +146,23 @@ class JournalRow:
     worker: str
     prompt_row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     failures: Mapping[str, str] = field(default_factory=dict, hash=False)
-    teacher_logprobs: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32), hash=False)
+    teacher_logprobs: NDArray[np.float32] = field(default_factory=_no_numbers, hash=False)
     episode: EpisodeRecord | None = None
+    learner_logprobs: NDArray[np.float32] = field(default_factory=_no_numbers, hash=False)
+    entropies: NDArray[np.float32] = field(default_factory=_no_numbers, hash=False)
+    advantages: NDArray[np.float32] = field(default_factory=_no_numbers, hash=False)
+    returns: NDArray[np.float32] = field(default_factory=_no_numbers, hash=False)
+    token_rewards: NDArray[np.float32] = field(default_factory=_no_numbers, hash=False)
+    ratios: NDArray[np.float32] = field(default_factory=_no_numbers, hash=False)
+    clipped: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_), hash=False)
+    shaping: ShapingRecord | None = None
 
     def __post_init__(self) -> None:
         num_tokens = len(self.token_ids)
-        for name in ("logprobs", "ref_logprobs", "versions", "action_mask", "values", "teacher_logprobs"):
+        for name in _OF_RESPONSE:
             length = len(getattr(self, name))
-            may_be_empty = name in ("values", "teacher_logprobs") or (
-                name == "ref_logprobs" and self.dropped is not None
-            )
-            if length != num_tokens and not (may_be_empty and length == 0):
+            is_needed = name in _OF_EVERY_TOKEN or (name == "ref_logprobs" and self.dropped is None)
+            if length != num_tokens and (is_needed or length):
                 raise ValueError(f"{self.prompt_id}: {name} has {length} entries for a response of {num_tokens} tokens")
         if self.finish_reason not in get_args(FinishReason):
             raise ValueError(
@@ -139,15 +187,20 @@ def write_step(folder: Path, step: int, rows: Sequence[JournalRow]) -> Path:
     make_folder(folder)
     path = step_file(folder, step)
     columns = [pa.array([_cell(row, step, column.name) for row in rows], column.type) for column in _SCHEMA]
+    write_parquet(path, pa.Table.from_arrays(columns, schema=_SCHEMA))
+    return path
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Whole or not at all, and on the disk when this returns; its folder is there."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), unfinished, compression="zstd")
+        pq.write_table(table, unfinished, compression="zstd")
         flush(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    flush(folder)
-    return path
+    flush(path.parent)
 
 
 def read_step(path: Path) -> list[JournalRow]:
@@ -194,6 +247,8 @@ def _cell(row: JournalRow, step: int, column: str) -> Any:
             return json.dumps(row.prompt_row, ensure_ascii=False, default=str)
         case "episode":
             return json.dumps(None if row.episode is None else asdict(row.episode), ensure_ascii=False)
+        case "shaping":
+            return json.dumps(None if row.shaping is None else row.shaping.as_cell(), ensure_ascii=False)
         case _:
             return getattr(row, column)
 
@@ -205,6 +260,8 @@ def _row(cells: Mapping[str, Any]) -> JournalRow:
     others["prompt_row"] = json.loads(cells["prompt_row"])
     episode = json.loads(cells["episode"])
     others["episode"] = None if episode is None else _episode(episode)
+    shaping = json.loads(cells["shaping"])
+    others["shaping"] = None if shaping is None else ShapingRecord.from_cell(shaping)
     return JournalRow(**others, **arrays)
 
 

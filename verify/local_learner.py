@@ -20,7 +20,7 @@ from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.learner.engine import Rank, join_group
 from plumbob.trainers.learner.learner import Learner
-from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
+from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan, merge_updates
 
 
 class OneRank:
@@ -29,8 +29,8 @@ class OneRank:
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
 
-    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
-        return merge_results([self.learner.update(batch, plan)])
+    def update(self, batch: Any, plan: UpdatePlan) -> MergedUpdate:
+        return merge_updates([self.learner.update(batch, plan)])
 
     def evaluate(self, batch: Any) -> dict[str, float]:
         return self.learner.evaluate(batch)

@@ -1,6 +1,7 @@
 """A run as one file that opens without a server: the pages with a bounded sample of its data inside."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _rollouts(answers: RunAnswers, path: Mapping[str, str], stage: str) -> dict[
     chosen = sorted({steps[round(index * last / max(NUM_STEPS - 1, 1))] for index in range(NUM_STEPS)}, reverse=True)
     rows: list[dict[str, Any]] = []
     num_tokens = 0
-    for round_of in zip(*(_groups(answers, path, stage, step) for step in chosen), strict=False):
+    for round_of in zip_longest(*(_groups(answers, path, stage, step) for step in chosen), fillvalue=()):
         for group in round_of:
             for row in group:
                 try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,23 +38,33 @@ class Vocabulary:
     cap: float | None
     num_words: int
 
-    def logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+    def logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float, entropies: Tensor | None = None) -> Tensor:
         """log softmax(logits / temperature) of one token after each state: [N, H] and int64 [N] -> float32 [N].
 
         Where the head is frozen, the gradient of a token's log-prob by its state is taken along with it: one [N, H]
         tensor is kept, and the backward multiplies no matrices. Otherwise the backward computes the logits again, if
         they are of several portions.
+
+        Args:
+            entropies: float32 [N], where -sum_j p_j log p_j of each whole distribution is put, in nats; None asks for
+                none.
         """
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, not {temperature}")
         size = max(1, PORTION // self.num_words)
         if self._is_frozen_matrix():
-            found: Tensor = _OfFrozenHead.apply(hidden, self, temperature, size, _logprob_of(tokens))
+            found: Tensor = _OfFrozenHead.apply(hidden, self, temperature, size, _logprob_of(tokens, entropies))
             return found
         if len(tokens) <= size:
-            return self._logprobs(hidden, tokens, temperature)
-        parts = zip(hidden.split(size), tokens.split(size), strict=True)
-        return torch.cat([checkpoint(self._logprobs, *part, temperature, use_reentrant=False) for part in parts])
+            return self._logprobs(hidden, tokens, temperature, entropies)
+        portions = [slice(start, start + size) for start in range(0, len(tokens), size)]
+        found = []
+        for at in portions:
+            # Not an argument of the checkpoint, which would keep it for the backward.
+            into = None if entropies is None else entropies[at]
+            portion = partial(self._logprobs, temperature=temperature, entropies=into)
+            found.append(checkpoint(portion, hidden[at], tokens[at], use_reentrant=False))
+        return torch.cat(found)
 
     def reverse_kl(self, hidden: Tensor, other: "Vocabulary", other_hidden: Tensor, temperature: float) -> Tensor:
         """KL(p || q) = sum_j p_j (log p_j - log q_j) after each state: [N, H] and [N, H'] -> float32 [N].
@@ -90,8 +101,12 @@ class Vocabulary:
             logits = logits * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
-    def _logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float) -> Tensor:
-        return self.log_softmax(hidden, temperature).gather(-1, tokens[:, None]).squeeze(-1)
+    def _logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float, entropies: Tensor | None) -> Tensor:
+        log_softmax = self.log_softmax(hidden, temperature)
+        if entropies is not None:
+            with torch.no_grad():
+                entropies.copy_(entropy_of(log_softmax.exp(), log_softmax))
+        return log_softmax.gather(-1, tokens[:, None]).squeeze(-1)
 
     def _reverse_kl(self, hidden: Tensor, other_hidden: Tensor, other: "Vocabulary", temperature: float) -> Tensor:
         own = self.log_softmax(hidden, temperature)
@@ -135,15 +150,25 @@ def _scales(config: Any) -> list[float]:
     return [scale for scale in (times, 1 / over if over else None) if scale] + [1.0]
 
 
-def _logprob_of(tokens: Tensor) -> Measure:
-    """log p(y), whose slope is onehot(y) - p."""
+def entropy_of(probs: Tensor, log_softmax: Tensor) -> Tensor:
+    """-sum_j p_j log p_j in nats: [n, V] each -> [n], without another [n, V]."""
+    return -torch.linalg.vecdot(probs, log_softmax)
+
+
+def _logprob_of(tokens: Tensor, entropies: Tensor | None) -> Measure:
+    """log p(y), whose slope is onehot(y) - p. `entropies` [N]: where they are put; None asks for none."""
 
     def measure(rows: slice, log_softmax: Tensor, needs_slope: bool) -> tuple[Tensor, Tensor | None]:
         chosen = tokens[rows, None]
         logprobs = log_softmax.gather(-1, chosen).squeeze(-1)
+        if entropies is not None:
+            probs = log_softmax.exp()
+            entropies[rows] = entropy_of(probs, log_softmax)
+        elif needs_slope:
+            probs = log_softmax.exp_()
         if not needs_slope:
             return logprobs, None
-        slope = log_softmax.exp_().neg_()
+        slope = probs.neg_()
         return logprobs, slope.scatter_add_(-1, chosen, torch.ones_like(chosen, dtype=slope.dtype))
 
     return measure

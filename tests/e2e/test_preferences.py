@@ -65,4 +65,9 @@ def test_kto_from_an_adapter(stage: Stages, world: Path, sft_lora: Left, tmp_pat
     rewards = [0.5 * (ours - theirs) for ours, theirs in zip(policy, reference, strict=True)]
     expected = np.mean([reward.sum(dtype=np.float64) for reward in rewards])
     assert abs(expected) > 1e-3
-    assert left.summary["stages"]["kto"]["heldout_reward"] == pytest.approx(float(expected), rel=1e-3, abs=1e-4)
+    summary = left.summary["stages"]["kto"]
+    assert summary["heldout_reward"] == pytest.approx(float(expected), rel=1e-3, abs=1e-4)
+    # In the file each is less beta z0, and turned where the label is bad.
+    margins = [pair["margin"] for pair in left.heldout_pairs]
+    assert np.mean(margins) == pytest.approx(summary["heldout_margin"], rel=1e-3, abs=1e-5)
+    assert [pair["rejected"] is None for pair in left.heldout_pairs][:2] == [True, False]

@@ -119,7 +119,17 @@ def test_dpo_from_an_adapter(stage: Stages, world: Path, sft_lora: Left) -> None
     assert left.metrics[-1]["metrics"]["margin"] != 0
     # A trained adapter stays one of the rank that it was.
     assert json.loads((Path(left.policy) / "adapter_config.json").read_text())["r"] == 4
-    assert math.isfinite(left.summary["stages"]["dpo"]["heldout_loss"])
+    summary = left.summary["stages"]["dpo"]
+    assert math.isfinite(summary["heldout_loss"])
+    # The file of held-out pairs is of the last step, and has what the means are of.
+    pairs = left.heldout_pairs
+    margins = np.array([pair["margin"] for pair in pairs])
+    assert {pair["step"] for pair in pairs} == {len(left.metrics)}
+    assert margins.mean() == pytest.approx(summary["heldout_margin"], rel=1e-4)
+    assert ((np.sign(margins) + 1) / 2).mean() == pytest.approx(summary["heldout_accuracy"])
+    written = {line["prompt"]: line for line in map(json.loads, files["data.heldout_pairs"].read_text().splitlines())}
+    assert written[pairs[0]["prompt"]]["chosen"] == pairs[0]["chosen"]
+    assert written[pairs[0]["prompt"]]["rejected"] == pairs[0]["rejected"]
 
 
 def reward_settings(world: Path, pipeline: Left) -> dict[str, object]:
@@ -167,6 +177,9 @@ def test_reward_models_of_rankings_and_of_scores_and_their_ensemble(stage: Stage
             assert 0 <= figures["heldout_calibration_error"] <= 1
             # Ten held-out records, of three pairs or of one.
             assert 10 <= sum(found["num_pairs"] for found in figures["annotators"].values()) <= 30
+            for name, found in figures["annotators"].items():
+                margins = [pair["margin"] for pair in left.heldout_pairs if pair["annotator"] == name]
+                assert (len(margins), np.mean(np.sign(margins)) / 2 + 0.5) == (found["num_pairs"], found["accuracy"])
             assert set(figures["annotators"]) <= {"ann", "bob"}
         else:
             assert "heldout_explained_variance" in figures and "heldout_accuracy" not in figures

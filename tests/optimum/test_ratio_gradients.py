@@ -66,7 +66,7 @@ def errors_past_one(folder: Path, size: Size, ppo: PpoSettings, bugs: tuple[str,
     advantages = enumerated_advantages(run, instance, world, learners, counts.astype(float))
 
     def updated(trained: OneRank, scale: float) -> dict[str, float]:
-        return trained.update(experience, UpdatePlan(experience.num_rows, 1, scale, 0))
+        return trained.update(experience, UpdatePlan(experience.num_rows, 1, scale, 0)).metrics
 
     updated(learners, MOVED)
     learners.save(folder)

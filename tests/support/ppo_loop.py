@@ -26,7 +26,7 @@ from plumbob.rollout.samplers.sampler import SamplerSpec, sample
 from plumbob.rollout.samplers.transformers_sampler import TransformersSampler
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Checkpoints
-from plumbob.trainers.learner.learner_protocol import UpdatePlan
+from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.online.objective import rows_to_probe
 from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
@@ -158,7 +158,7 @@ class Learning(OneRank):
         super().__init__(learner)
         self._pace, self._progress, self._step = pace, progress, 0
 
-    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
+    def update(self, batch: Any, plan: UpdatePlan) -> MergedUpdate:
         self._progress.until(lambda: self._pace.learner(self._step, self._progress), f"samples to learn {self._step}")
         self._step += 1
         return super().update(batch, plan)

@@ -20,9 +20,11 @@ from plumbob.models.adapter import Adapter
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints, Files, read_checkpoint
+from plumbob.trainers.learner.learner_protocol import MergedUpdate
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.objective import forward_with_entropies
 from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import PpoRecorder
 
@@ -110,9 +112,12 @@ class FakePpoWorld:
             self._wait_for_scores()
         self.roles.add(role)
         # A KL of 9 nats a token, far above the target: the adaptive coefficient grows by its largest factor.
-        return np.full(batch.input_ids.shape, {"policy": -1.0, "reference": -10.0, "value": 0.0}[role], np.float32)
+        number = {"policy": -1.0, "reference": -10.0, "value": 0.0}[role]
+        rows, columns = batch.input_ids.shape
+        shape = (rows, 2, columns) if function is forward_with_entropies else (rows, columns)
+        return np.full(shape, number, np.float32)
 
-    def update(self, batch: Any, plan: Any) -> dict[str, float]:
+    def update(self, batch: Any, plan: Any) -> MergedUpdate:
         self.diary.append("learn")
         if self.broken_rows:
             raise NotFinite("the policy's loss is nan", self.broken_rows)
@@ -120,7 +125,7 @@ class FakePpoWorld:
         self.minibatch_sizes.append(plan.minibatch_size)
         self.scales.append(plan.learning_rate_scale)
         self.seeds.append(plan.seed)
-        return {}
+        return MergedUpdate({}, {})
 
     def policy_weights(self, version: int) -> Adapter:
         return Adapter(version, {}, {})

@@ -19,6 +19,7 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.console.cli import main
 from plumbob.console.display import PlainConsole
 from plumbob.driver.api import evaluate, resume, run
+from plumbob.reward.heldout_pairs import HELDOUT_PAIRS_FILE, read_pairs
 from plumbob.rollout.journal import JournalRow, read_journal
 from plumbob.trainers.learner.checkpoint_shards import open_shards
 from plumbob.trainers.metrics.step_record import Listener
@@ -102,6 +103,10 @@ class Left:
     @property
     def journal(self) -> list[tuple[int, JournalRow]]:
         return list(read_journal(self.folder / "rollouts"))
+
+    @property
+    def heldout_pairs(self) -> list[dict[str, Any]]:
+        return read_pairs(self.folder / HELDOUT_PAIRS_FILE).to_pylist()
 
     @property
     def last_checkpoint(self) -> Path:

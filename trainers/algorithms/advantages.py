@@ -138,9 +138,13 @@ def group_standardised(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps
     return _on_tokens(group.centred / (std + eps), action_mask)
 
 
-def standardised_sum(values: Tensor, weights: Tensor, has_action: Tensor, groups: Tensor, eps: float = 1e-4) -> Tensor:
-    """sum_k w_k (v_k - mean) / (std + eps) of the group, float32 [B]: each part of a reward counts by its weight alone,
-    however far its values lie apart (GDPO, Liu et al. 2026, arXiv 2601.05242).
+def standardised_parts(
+    values: Tensor, weights: Tensor, has_action: Tensor, groups: Tensor, eps: float = 1e-4
+) -> Tensor:
+    """w_k (v_k - mean) / (std + eps) of the group, float32 [K, B], whose sum over the parts is what a response earns.
+
+    Each part of a reward counts by its weight alone, however far its values lie apart (GDPO, Liu et al. 2026, arXiv
+    2601.05242).
 
     Args:
         values: of each part, [K, B].
@@ -148,7 +152,7 @@ def standardised_sum(values: Tensor, weights: Tensor, has_action: Tensor, groups
         has_action: bool [B].
     """
     places = [group_standardised(part[:, None], has_action[:, None], groups, eps)[:, 0] for part in values]
-    return (weights[:, None] * torch.stack(places)).sum(dim=0)
+    return weights[:, None] * torch.stack(places)
 
 
 def group_baseline(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: float = 1e-8) -> Tensor:

@@ -15,14 +15,19 @@ from plumbob.trainers.algorithms.kl import MAX_LOG_RATIO, kl_estimate
 
 
 class PolicyLossSums(NamedTuple):
-    """Attributes: all scalars, sums over the action tokens by their loss weights.
+    """Attributes: scalars are sums over the action tokens by their loss weights; only `loss` has a gradient.
 
-    loss: the surrogate, to be minimised.
-    clipped: 1 for each token whose ratio is clipped, so that it pushes no further; of `Cispo`, held at the bound.
+    loss: the surrogate, to be minimised, a scalar.
+    clipped: a scalar, 1 for each token whose ratio is clipped, so that it pushes no further; of `Cispo`, held at the
+        bound.
+    ratios: pi / pi_old of each token, of `Gspo` of its response, [B, T].
+    is_clipped: what `clipped` counts, bool [B, T].
     """
 
     loss: Tensor
     clipped: Tensor
+    ratios: Tensor
+    is_clipped: Tensor
 
 
 def policy_loss(
@@ -48,20 +53,23 @@ def policy_loss(
     )
     match settings:
         case Clipped():
+            ratio = _exp(log_ratio)
             surrogate, is_clipped = clipped_surrogate(
-                _exp(log_ratio), advantages, settings.clip_range, settings.high, settings.dual_clip
+                ratio, advantages, settings.clip_range, settings.high, settings.dual_clip
             )
         case Gspo():
             ratio = response_ratio(log_ratio, action_mask)
             surrogate, is_clipped = clipped_surrogate(ratio, advantages, settings.clip_range, settings.clip_range_high)
         case Cispo():
-            own = torch.where(action_mask, logprobs, 0.0)
-            surrogate, is_clipped = weighted_logprobs(_exp(log_ratio), own, advantages, settings.cap)
+            ratio, own = _exp(log_ratio), torch.where(action_mask, logprobs, 0.0)
+            surrogate, is_clipped = weighted_logprobs(ratio, own, advantages, settings.cap)
         case _:
             assert_never(settings)
     return PolicyLossSums(
         loss=-(weights * importance * surrogate).sum(),
         clipped=(weights * is_clipped).sum().detach(),
+        ratios=ratio.detach(),
+        is_clipped=is_clipped,
     )
 
 

@@ -1,5 +1,7 @@
 """From the scorer's total to the reward of each token."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,43 @@ def task_rewards(scores: Tensor, shaping: ShapingSettings) -> Tensor:
     return rewards if shaping.clip is None else rewards.clamp(-shaping.clip, shaping.clip)
 
 
+class ShapedRewards(NamedTuple):
+    """What each response has earned after each stage of the shaping, in their order, float32 [B]; at last, its reward.
+
+    Attributes:
+        scaled: the scorer's total, scaled.
+        clipped: cut to the bounds: what it earns for its task.
+        ended: less what a missing end costs.
+        in_length: less what its tokens cost.
+        in_limit: less what coming close to the limit costs.
+    """
+
+    scaled: Tensor
+    clipped: Tensor
+    ended: Tensor
+    in_length: Tensor
+    in_limit: Tensor
+
+    @property
+    def rewards(self) -> Tensor:
+        """What each whole response earns, [B]."""
+        return self.in_limit
+
+
+class EarnedRewards(NamedTuple):
+    """How scores became what the estimator of advantages saw.
+
+    Attributes:
+        scores: what the shaping began with, float [B].
+        shaped: what each response had earned after each stage; None of distillation, which learns from no reward.
+        tokens: the reward of each token, float32 [B, T].
+    """
+
+    scores: Tensor
+    shaped: ShapedRewards | None
+    tokens: Tensor
+
+
 def shaped_rewards(
     scores: Tensor,
     ends_with_eos: Tensor,
@@ -25,8 +64,8 @@ def shaped_rewards(
     lengths: Tensor,
     shaping: ShapingSettings,
     max_tokens: int,
-) -> Tensor:
-    """The task's reward - e [no EOS] - l max(0, |y| - free) - o(L): what each whole response earns, float32 [B].
+) -> ShapedRewards:
+    """The task's reward - e [no EOS] - l max(0, |y| - free) - o(L): what each whole response earns, stage by stage.
 
     No EOS: Huang et al. 2024 (arXiv 2403.17031), the EOS trick; o: `overlong_penalty`.
 
@@ -37,13 +76,15 @@ def shaped_rewards(
         lengths: L, all tokens of the response, [B]: of an episode also the environment's, which the limit counts too.
         max_tokens: the length limit.
     """
-    rewards = task_rewards(scores, shaping) - shaping.missing_eos_penalty * (~ends_with_eos).float()
+    clipped = task_rewards(scores, shaping)
+    ended = in_length = clipped - shaping.missing_eos_penalty * (~ends_with_eos).float()
     if shaping.length_penalty is not None:
         over = (num_tokens - shaping.length_penalty.free_tokens).clamp(min=0)
-        rewards = rewards - shaping.length_penalty.per_token * over.float()
+        in_length = ended - shaping.length_penalty.per_token * over.float()
+    in_limit = in_length
     if shaping.overlong_penalty is not None:
-        rewards = rewards - overlong_penalty(lengths, shaping.overlong_penalty, max_tokens)
-    return rewards
+        in_limit = in_length - overlong_penalty(lengths, shaping.overlong_penalty, max_tokens)
+    return ShapedRewards(shaping.scale * scores.float(), clipped, ended, in_length, in_limit)
 
 
 def overlong_penalty(lengths: Tensor, settings: OverlongPenaltySettings, max_tokens: int) -> Tensor:

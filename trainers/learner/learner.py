@@ -23,8 +23,9 @@ from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import on_disk_meanwhile, open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
 from plumbob.trainers.learner.export import Artifact
-from plumbob.trainers.learner.learner_protocol import FIRST, B, Pass, UpdatePlan, UpdateResult, add_shares
+from plumbob.trainers.learner.learner_protocol import B, Pass, UpdatePlan, UpdateResult, add_shares
 from plumbob.trainers.learner.micro_batches import cut_evenly
+from plumbob.trainers.learner.token_values import FIRST, TokenLog
 
 CRITIC = ("value",)
 """Groups of parameters that are no part of a result."""
@@ -64,10 +65,12 @@ class Learner:
         order = np.random.default_rng(plan.seed)
         shares: dict[str, list[float]] = {}
         norms: dict[str, list[float]] = {}
-        for _ in range(plan.num_epochs):
+        tokens = TokenLog(plan.num_epochs)
+        for epoch in range(plan.num_epochs):
+            tokens.epoch = epoch
             shuffled = order.permutation(batch.num_rows)
             for index in shuffled.reshape(-1, plan.minibatch_size):
-                for name, share in self._accumulate(batch.rows(index), index).items():
+                for name, share in self._accumulate(batch.rows(index), index, tokens).items():
                     shares.setdefault(name, []).append(share)
                 for name, norm in self._step(plan.learning_rate_scale).items():
                     norms.setdefault(name, []).append(norm)
@@ -75,6 +78,7 @@ class Learner:
         return UpdateResult(
             {name: values[0] if name.startswith(FIRST) else sum(values) / num_steps for name, values in shares.items()},
             {name: sum(values) / num_steps for name, values in norms.items()},
+            tokens.joined(),
         )
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
@@ -93,7 +97,7 @@ class Learner:
                     add_shares(shares, sums, count if len(real) else math.inf)
         return shares
 
-    def _accumulate(self, minibatch: Batch, names: NDArray[np.int64]) -> dict[str, float]:
+    def _accumulate(self, minibatch: Batch, names: NDArray[np.int64], tokens: TokenLog) -> dict[str, float]:
         """Backward every pass of every micro-batch of this rank's rows. `names`: each row's index in the batch."""
         counts = [max(p.count(minibatch), 1.0) for p in self.passes]
         shares: dict[str, float] = {}
@@ -110,6 +114,7 @@ class Learner:
                         caused_by = tuple(int(names[i]) for i in index)
                         raise NotFinite(f"the {p.role or 'model'}'s loss is {float(sums.loss)}", caused_by)
                     self._training_engine().backward(sums.loss / count, is_last)
+                tokens.add(names[index], sums.tokens)
                 add_shares(shares, sums, count)
         return shares
 

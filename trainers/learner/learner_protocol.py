@@ -1,7 +1,7 @@
 """What a stage's loop knows of its learners: passes, plans of an update, and all ranks as one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -12,19 +12,21 @@ from torch import Tensor
 from plumbob.data.batch import Batch
 from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.trainers.learner.checkpoint import Files
+from plumbob.trainers.learner.token_values import TokenMeasures, TokenRows, join_ranks
 
 B = TypeVar("B", bound=Batch)
 
 
-FIRST = "first_"
-"""Before the name of a statistic of an update's first optimizer step alone, before anything has moved."""
-
-
 class LossSum(NamedTuple):
-    """A loss and its statistics, as sums over the rows given: the learner divides by the count of the whole batch."""
+    """A loss and its statistics, as sums over the rows given: the learner divides by the count of the whole batch.
+
+    Attributes:
+        tokens: what was measured of single tokens; None is nothing.
+    """
 
     loss: Tensor
     statistics: Mapping[str, Tensor]
+    tokens: TokenMeasures | None = None
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,24 @@ class UpdateResult:
     Attributes:
         shares: name -> this rank's share of the mean over the batch: summed over ranks it is the mean.
         gradient_norms: group -> norm before clipping, averaged over optimizer steps; the same on every rank.
+        tokens: name -> what was measured of the tokens of this rank's rows.
     """
 
     shares: Mapping[str, float]
     gradient_norms: Mapping[str, float]
+    tokens: Mapping[str, TokenRows] = field(default_factory=dict)
+
+
+class MergedUpdate(NamedTuple):
+    """What all ranks saw of an update.
+
+    Attributes:
+        metrics: means over the batch, and gradient norms.
+        tokens: name -> what was measured of single tokens, of every row that was.
+    """
+
+    metrics: dict[str, float]
+    tokens: Mapping[str, TokenRows]
 
 
 def update_seed(run_seed: int, step: int) -> int:
@@ -91,8 +107,8 @@ def join_rows(parts: Sequence[NDArray[np.float32]], num_rows: int) -> NDArray[np
 class Learners(Protocol):
     """All ranks as one: what a stage's loop works with."""
 
-    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
-        """Train on a batch; returns means over it and gradient norms."""
+    def update(self, batch: Any, plan: UpdatePlan) -> MergedUpdate:
+        """Train on a batch."""
 
     def evaluate(self, batch: Any) -> dict[str, float]:
         """Means of the objective's statistics over a batch, without training."""
@@ -112,6 +128,11 @@ class Learners(Protocol):
 
     def export(self, folder: Path) -> None:
         """Write the result, whole or not at all: an adapter folder or a full model, with what loads it."""
+
+
+def merge_updates(results: Sequence[UpdateResult]) -> MergedUpdate:
+    """All that the ranks saw."""
+    return MergedUpdate(merge_results(results), join_ranks(result.tokens for result in results))
 
 
 def merge_results(results: Sequence[UpdateResult]) -> dict[str, float]:

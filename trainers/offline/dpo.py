@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +18,14 @@ from plumbob.data.dialogues import encode_dialogue_pairs
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_dialogue_pairs
-from plumbob.data.rendered_rows import RenderedRow, sequence_rows
+from plumbob.data.rendered_rows import RenderedRow, sequence_rows, sequence_texts
 from plumbob.data.texts.chat import chat_renderer
 from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate
 from plumbob.models.adapter import ModelRole
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.models.tuning.methods import open_tunable
-from plumbob.trainers.algorithms.preference_losses import preference_loss
+from plumbob.reward.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
+from plumbob.trainers.algorithms.preference_losses import preference_loss, preference_rows
 from plumbob.trainers.forgetting.next_token import not_first, num_tokens
 from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
@@ -33,7 +35,14 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.encoded_files import by_setting, encode_files
 from plumbob.trainers.offline.input_digests import inputs_of
-from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
+from plumbob.trainers.offline.loop import (
+    Heldout,
+    OfflineStage,
+    check_heldout,
+    result_step,
+    run_epochs,
+    small_batch_notes,
+)
 from plumbob.trainers.offline.reference_logprobs import KeptLogprobs
 
 EncodedPair = tuple[TokenSequence, TokenSequence]
@@ -45,6 +54,7 @@ class DpoInput:
 
     Attributes:
         mixture: the shares of the files that `train` is of; None of one file.
+        tokenizer: that made them; None is enough where nothing is held out.
     """
 
     train: tuple[EncodedPair, ...]
@@ -54,6 +64,7 @@ class DpoInput:
     retained: RetainedText | None = None
     rows: tuple[RenderedRow, ...] = ()
     mixture: Mixture | None = None
+    tokenizer: Any = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,13 @@ def stack(pairs: PairBatch) -> TokenBatch:
     return TokenBatch(joined("input_ids"), joined("attention_mask"), joined("loss_mask"))
 
 
+def implicit_rewards(loss: PreferenceLoss, forward: Any, batch: DpoBatch) -> Tensor:
+    """What the loss compares of chosen and rejected, [B, 2]."""
+    logprobs = pair_logprobs(forward, batch.pairs)
+    reference, lengths = (torch.from_numpy(x).to(logprobs) for x in (batch.ref_logprobs, batch.response_lengths))
+    return preference_rows(loss, logprobs, reference, lengths, logprobs[:, 0]).rewards
+
+
 def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
     with_prompts = reads_prompt(loss)
 
@@ -196,7 +214,7 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
         for row in sequence_rows(setting, tokenizer, records, ("chosen", "rejected"))
     )
     rows += rows_of(retained)
-    return DpoInput(files.train, files.heldout, tokenizer.pad_token_id, notes, retained, rows, files.mixture)
+    return DpoInput(files.train, files.heldout, tokenizer.pad_token_id, notes, retained, rows, files.mixture, tokenizer)
 
 
 def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:
@@ -214,7 +232,7 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
         return (lambda index: step_batch(pairs_of(index), kept.of(index))) if are_met_again else computed
 
     train_batch = batches_of(data.train, run.dpo.num_epochs > 1 or data.mixture is not None)
-    heldout_batch = batches_of(data.heldout, run.dpo.measures_again)
+    heldout_batch = batches_of(data.heldout, True)  # Once on the way, and once for the file of its pairs.
     heldout = Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows))
     stage = OfflineStage(
         name="dpo",
@@ -230,4 +248,18 @@ def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: 
     )
     result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
+    write_pairs(folder, result_step(stage, result), rewarded_pairs(run.dpo.loss, data, heldout, learners))
     return result.with_metrics({"num_records": len(data.train)})
+
+
+def rewarded_pairs(
+    loss: PreferenceLoss, data: DpoInput, heldout: Heldout[DpoBatch], learners: Learners
+) -> list[RewardedPair]:
+    """Held-out pairs with the rewards that the loss compares, as many as are kept."""
+    pairs = []
+    for index in heldout.portions(MAX_PAIRS):
+        rewards = learners.compute(heldout.batch_of(index), "policy", partial(implicit_rewards, loss))
+        for place, (high, low) in zip(index.tolist(), rewards.astype(np.float64).tolist(), strict=True):
+            (prompt, chosen), (_, rejected) = (sequence_texts(data.tokenizer, side) for side in data.heldout[place])
+            pairs.append(RewardedPair(place, prompt, chosen, rejected, high, low, high - low))
+    return pairs

@@ -14,12 +14,13 @@ from plumbob.configs.settings.training import KtoSettings
 from plumbob.data.batch import Batch
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_labelled
-from plumbob.data.rendered_rows import RenderedRow, sequence_rows
+from plumbob.data.rendered_rows import RenderedRow, sequence_rows, sequence_texts
 from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import chat_renderer
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_labelled
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
+from plumbob.reward.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.algorithms.kto_loss import kto_rows
 from plumbob.trainers.forgetting.next_token import num_tokens
 from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
@@ -30,7 +31,14 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.dpo import response_logprobs
 from plumbob.trainers.offline.input_digests import inputs_of
-from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
+from plumbob.trainers.offline.loop import (
+    Heldout,
+    OfflineStage,
+    check_heldout,
+    result_step,
+    run_epochs,
+    small_batch_notes,
+)
 from plumbob.trainers.offline.reference_logprobs import Compute, KeptLogprobs
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference")
@@ -43,7 +51,11 @@ Labelled = tuple[TokenSequence, bool]
 
 @dataclass(frozen=True)
 class KtoInput:
-    """Encoded responses with their labels (True is good), sentences for the user, and rows as the model sees them."""
+    """Encoded responses with their labels (True is good), sentences for the user, and rows as the model sees them.
+
+    Attributes:
+        tokenizer: that made them; None is enough where nothing is held out.
+    """
 
     train: tuple[Labelled, ...]
     heldout: tuple[Labelled, ...]
@@ -51,6 +63,7 @@ class KtoInput:
     notes: tuple[str, ...]
     retained: RetainedText | None = None
     rows: tuple[RenderedRow, ...] = ()
+    tokenizer: Any = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +149,7 @@ def prepare_kto(run: KtoRun) -> KtoInput:
     )
     label = "response, good" if train.records[0][1] else "response, bad"
     rows = sequence_rows("data.labelled", tokenizer, [(one,) for one, _ in train.records], (label,)) + rows_of(retained)
-    return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows)
+    return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows, tokenizer)
 
 
 def longest_mismatch(records: Sequence[Labelled]) -> int:
@@ -181,7 +194,7 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         return KtoBatch(responses_of(records, index), desirable, reference(index), kl)
 
     reference = reference_of(data.train, run.kto.num_epochs > 1)
-    heldout_reference = reference_of(data.heldout, run.kto.measures_again)
+    heldout_reference = reference_of(data.heldout, True)  # Once on the way, and once for the file of its responses.
 
     def train_batch(index: NDArray[np.int64], step: int) -> KtoBatch:
         return batch_of(data.train, reference, index, np.roll(index, -1))
@@ -202,4 +215,25 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
     )
     result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "policy")
+    if data.heldout:
+        kl = result.metrics["heldout_kl"]
+        pairs: list[RewardedPair] = []
+        for index in stage.heldout.portions(MAX_PAIRS):
+            logprobs = learners.compute(responses_of(data.heldout, index), "policy", response_logprobs)
+            rewards = run.kto.beta * (logprobs.astype(np.float64) - heldout_reference(index) - kl)
+            pairs += rewarded_responses(data, index, rewards)
+        write_pairs(folder, result_step(stage, result), pairs)
     return result.with_metrics({"num_records": len(data.train)})
+
+
+def rewarded_responses(data: KtoInput, index: NDArray[np.int64], rewards: NDArray[np.float64]) -> list[RewardedPair]:
+    """Held-out responses at `index` with their rewards beta (u - z0), [n]: good ones as chosen, bad as rejected."""
+    pairs = []
+    for place, reward in zip(index.tolist(), rewards.tolist(), strict=True):
+        sequence, is_good = data.heldout[place]
+        prompt, response = sequence_texts(data.tokenizer, sequence)
+        if is_good:
+            pairs.append(RewardedPair(place, prompt, response, None, reward, None, reward))
+        else:
+            pairs.append(RewardedPair(place, prompt, None, response, None, reward, -reward))
+    return pairs

@@ -1,7 +1,7 @@
 """The loop of every offline stage: batches in a seeded order, an optimizer step each, checkpoints on the way."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -40,6 +40,12 @@ class Heldout(Generic[B]):
     num_records: int
     batch_of: Callable[[NDArray[np.int64]], B]
     weight_of: Callable[[B], float]
+
+    def portions(self, num_records: int | None = None) -> Iterator[NDArray[np.int64]]:
+        """Indices of the records that are measured in one call; of the first so many, None of all."""
+        most = self.num_records if num_records is None else min(num_records, self.num_records)
+        for start in range(0, most, HELDOUT_ROWS):
+            yield np.arange(start, min(start + HELDOUT_ROWS, most))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,12 +239,17 @@ def restore_best_step(checkpoints: Checkpoints, learners: Learners, last: Checkp
     return result
 
 
+def result_step(stage: OfflineStage[Any], result: StageResult) -> int:
+    """The 1-based step that the learners are left at: the best one with early stopping, else the last."""
+    return int(result.metrics.get("best_step", stage.batches.num_batches))
+
+
 def update_naming_records(
     learners: Learners, batch: Any, plan: UpdatePlan, records: NDArray[np.int64]
 ) -> dict[str, float]:
     """One update; an error about rows of the batch becomes one about records of the training split."""
     try:
-        return learners.update(batch, plan)
+        return learners.update(batch, plan).metrics
     except NotFinite as error:
         names = tuple(int(records[row]) for row in error.rows)
         where = f"; the records are {list(names)} of the training split" if names else ""
@@ -249,8 +260,8 @@ def heldout_means(heldout: Heldout[Any], learners: Learners) -> dict[str, float]
     """Means of the objective's statistics over held-out records, named `heldout_...`; nothing where there are none."""
     sums: dict[str, float] = {}
     total = 0.0
-    for start in range(0, heldout.num_records, HELDOUT_ROWS):
-        batch = heldout.batch_of(np.arange(start, min(start + HELDOUT_ROWS, heldout.num_records)))
+    for index in heldout.portions():
+        batch = heldout.batch_of(index)
         weight = heldout.weight_of(batch)
         total += weight
         for name, mean in learners.evaluate(batch).items():

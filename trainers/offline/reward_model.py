@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -33,6 +34,7 @@ from plumbob.reward.agreement import (
     explained_variance,
     pair_margins,
 )
+from plumbob.reward.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.reward.reward_models.bert_encoding import EncodedPair
 from plumbob.reward.reward_models.bert_model import (
     RewardModel,
@@ -55,10 +57,10 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import (
-    HELDOUT_ROWS,
     Heldout,
     OfflineStage,
     check_heldout,
+    result_step,
     run_epochs,
     small_batch_notes,
 )
@@ -248,6 +250,7 @@ def run_reward(
     if data.heldout:
         rewards = heldout_rewards(stage.heldout, learners)
         metrics |= feedback_metrics(run.reward_training.objective, data.heldout, rewards)
+        write_pairs(folder, result_step(stage, result), rewarded_pairs(data.heldout, rewards))
     metrics |= agreement_metrics([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])
     metrics |= {"num_records": len(data.train), f"num_cut_{run.data.kind}": num_cut}
     if not num_cut:
@@ -263,11 +266,25 @@ def run_reward(
 def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[NDArray[np.float32]]:
     """Each record's rewards, in the precision in which the model will score."""
     rewards: list[NDArray[np.float32]] = []
-    for start in range(0, heldout.num_records, HELDOUT_ROWS):
-        batch = heldout.batch_of(np.arange(start, min(start + HELDOUT_ROWS, heldout.num_records)))
+    for index in heldout.portions():
+        batch = heldout.batch_of(index)
         grid = learners.compute(batch, None, response_rewards)
         rewards += [row[mask] for row, mask in zip(grid, batch.response_mask, strict=True)]
     return rewards
+
+
+def rewarded_pairs(records: Sequence[FeedbackRecord], rewards: Sequence[NDArray[np.float32]]) -> list[RewardedPair]:
+    """All pairs of each ranking, the better response's first, as many as are kept; none of scored responses."""
+    pairs: list[RewardedPair] = []
+    for index, (record, given) in enumerate(zip(records, rewards, strict=True)):
+        if not isinstance(record, Ranking) or len(pairs) >= MAX_PAIRS:
+            break
+        scored = zip(record.responses, given.astype(np.float64).tolist(), strict=True)
+        pairs += [
+            RewardedPair(index, record.prompt, better, worse, high, low, high - low, record.annotator)
+            for (better, high), (worse, low) in combinations(scored, 2)
+        ]
+    return pairs
 
 
 def feedback_metrics(

@@ -160,5 +160,6 @@ def rewards_differ(group: Sequence[Scored], run: PpoRun) -> bool:
     num_tokens = torch.tensor([int(rollout.action_mask.sum()) for rollout in rollouts])
     is_learnt = torch.tensor([rollout.finish_reason == "stop" or not ppo.mask_truncated for rollout in rollouts])
     groups, counts = group_numbers(rollouts), (num_tokens > 0) & is_learnt
-    rewards = task_rewards(scores_learnt_from(run, [score for _, score in group], counts, groups), ppo.shaping)
+    scores = scores_learnt_from(run, [score for _, score in group], counts, groups)
+    rewards = task_rewards(scores.totals, ppo.shaping)
     return bool(has_spread(rewards, counts, groups).any())

@@ -6,7 +6,7 @@ True on exactly the tokens that the policy wrote; elsewhere every result is 0, a
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self, assert_never
+from typing import Literal, NamedTuple, Self, assert_never
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from plumbob.models.padding import columns_in_use
 from plumbob.trainers.algorithms.advantages import estimate, masked_mean, masked_variance
 from plumbob.trainers.algorithms.importance_sampling import ImportanceWeights, importance_weights
 from plumbob.trainers.algorithms.kl import kl_estimate
-from plumbob.trainers.algorithms.reward_shaping import shaped_rewards, token_rewards
+from plumbob.trainers.algorithms.reward_shaping import EarnedRewards, shaped_rewards, token_rewards
 from plumbob.trainers.online.step_metrics import ExperienceStats
 from plumbob.trainers.online.trajectories import Trajectories, check_finite, check_fresh
 
@@ -54,6 +54,7 @@ class LogprobsAndValues:
         values: of the critic; None where the estimator has none.
         probed: where `logprobs` are the sampler's, the rows that the learner computed too; None where all are its own.
         graded: by the teachers, at the same temperature; None where there are none.
+        entropies: of what each token was drawn from, in nats; None where `logprobs` are the sampler's.
     """
 
     logprobs: Tensor
@@ -61,6 +62,7 @@ class LogprobsAndValues:
     values: Tensor | None
     probed: ComparedRows | None = None
     graded: TeacherLogprobs | None = None
+    entropies: Tensor | None = None
 
     @property
     def compared(self) -> ComparedRows:
@@ -99,6 +101,7 @@ class Experience(Batch):
         critic: None where the estimator has none.
         kl: None where the divergence is in the reward.
         teachers: int64 [B], the number of each row's; None but for distillation in its `full` form.
+        asks_entropies: whether the update is to measure the entropies, which are not known yet.
     """
 
     input_ids: Tensor
@@ -111,6 +114,7 @@ class Experience(Batch):
     critic: CriticTargets | None
     kl: LossKl | None
     teachers: Tensor | None = None
+    asks_entropies: bool = False
 
     @property
     def prompts(self) -> Prompts:
@@ -123,6 +127,14 @@ class Experience(Batch):
         return taken.map_arrays(lambda values: values[:, columns] if values.ndim > 1 else values)
 
 
+class MadeExperience(NamedTuple):
+    """What one step learns from, the figures of it, and how its rewards came about."""
+
+    experience: Experience
+    stats: ExperienceStats
+    earned: EarnedRewards
+
+
 def make_experience(
     trajectories: Trajectories,
     scores: Tensor,
@@ -132,7 +144,7 @@ def make_experience(
     learner_version: int,
     max_tokens: int,
     turn_scale: float = 0.0,
-) -> tuple[Experience, ExperienceStats]:
+) -> MadeExperience:
     """Rewards, advantages and weights of one step's whole batch.
 
     Args:
@@ -148,13 +160,7 @@ def make_experience(
     """
     mask = trajectories.action_mask
     check_fresh(trajectories, learner_version, ppo.max_staleness)
-    check_finite("scores", scores)
-    named = {"sampler_logprobs": trajectories.sampler_logprobs}
-    if computed.graded is not None:
-        named["teacher_logprobs"] = computed.graded.logprobs
-    for name, tensor in (named | {name: getattr(computed, name) for name in COMPUTED}).items():
-        if tensor is not None:
-            check_finite(name, torch.where(mask, tensor, 0.0))
+    _check_numbers(trajectories, scores, computed)
     logprobs = torch.where(mask, computed.logprobs.float(), 0.0)
     ref_logprobs = torch.where(mask, computed.ref_logprobs.float(), 0.0)
     values = None if computed.values is None else torch.where(mask, computed.values.float(), 0.0)
@@ -164,9 +170,9 @@ def make_experience(
     attended, learnt = learnt_tokens(trajectories, ppo.mask_truncated)
     num_tokens = mask.sum(dim=1)
     lengths = response_lengths(mask)
-    response_rewards = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, lengths, ppo.shaping, max_tokens)
+    shaped = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, lengths, ppo.shaping, max_tokens)
     turn_rewards = turn_scale * trajectories.turn_rewards
-    rewards = token_rewards(response_rewards, turn_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
+    rewards = token_rewards(shaped.rewards, turn_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
     if computed.graded is not None:
         rewards = torch.where(mask, computed.graded.logprobs.float() - logprobs, 0.0)
     advantages, returns = estimate(ppo.estimator, rewards, values, learnt, trajectories.groups)
@@ -182,8 +188,21 @@ def make_experience(
         critic=None if values is None or returns is None else CriticTargets(values, returns),
         kl=None if in_reward else LossKl(torch.where(learnt, ref_logprobs, 0.0), kl_coefficient),
         teachers=computed.graded.numbers if computed.graded and learns_whole_kl(ppo.estimator) else None,
+        asks_entropies=computed.entropies is None,
     )
-    return experience, _stats(trajectories, scores, computed.compared, experience, kl, rewards, importance)
+    stats = _stats(trajectories, scores, computed.compared, experience, kl, rewards, importance)
+    earned = EarnedRewards(scores, shaped if computed.graded is None else None, rewards)
+    return MadeExperience(experience, stats, earned)
+
+
+def _check_numbers(trajectories: Trajectories, scores: Tensor, computed: LogprobsAndValues) -> None:
+    check_finite("scores", scores)
+    named = {"sampler_logprobs": trajectories.sampler_logprobs}
+    if computed.graded is not None:
+        named["teacher_logprobs"] = computed.graded.logprobs
+    for name, tensor in (named | {name: getattr(computed, name) for name in COMPUTED}).items():
+        if tensor is not None:
+            check_finite(name, torch.where(trajectories.action_mask, tensor, 0.0))
 
 
 def learns_whole_kl(estimator: Estimator) -> bool:

@@ -27,6 +27,7 @@ from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.learner.token_values import FIRST, TokenMeasures
 from plumbob.trainers.online.experience import (
     ComparedRows,
     Experience,
@@ -53,6 +54,9 @@ In float32 they are some 1e-6 apart, in bfloat16 some 1e-2.
 
 PROBED_SHARE = 16
 """One row in so many is probed."""
+
+RATIOS, CLIPPED, ENTROPIES = "ratios", "clipped", f"{FIRST}entropies"
+"""What an update measures of each token: pi / pi_old, whether it is clipped, and entropies where none are known yet."""
 
 
 class LearntRows(NamedTuple):
@@ -105,7 +109,7 @@ def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Any], ...]:
 
 def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:
     """The surrogate, and beta times the KL penalty where it is in the loss."""
-    logprobs = forward(batch.input_ids, batch.attention_mask, batch.action_mask, temperature)
+    logprobs, measured = _logprobs_and_entropies(forward, batch, temperature)
     old, advantages, mask, weights, importance = (
         x.to(logprobs.device)
         for x in (
@@ -119,12 +123,23 @@ def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: E
     result = policy_loss(ppo.policy_loss, logprobs, old, advantages, mask, weights, importance)
     statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.clipped}
     statistics |= movement(logprobs, old, mask, weights)
+    tokens = TokenMeasures(mask, {RATIOS: result.ratios, CLIPPED: result.is_clipped} | measured)
     if batch.kl is None:
-        return LossSum(result.loss, statistics)
+        return LossSum(result.loss, statistics, tokens)
     assert ppo.kl.estimate != "k1", "its gradient is zero in expectation"
     reference = batch.kl.ref_logprobs.to(logprobs.device)
     penalty = kl_loss(logprobs, reference, mask, weights, importance, ppo.kl.estimate)
-    return LossSum(result.loss + batch.kl.coefficient * penalty, statistics | {"kl_loss": penalty.detach()})
+    statistics["kl_loss"] = penalty.detach()
+    return LossSum(result.loss + batch.kl.coefficient * penalty, statistics, tokens)
+
+
+def _logprobs_and_entropies(forward: Any, batch: Experience, temperature: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Log-probs [B, T], and by its name what else was asked for."""
+    asked = batch.input_ids, batch.attention_mask, batch.action_mask, temperature
+    if not batch.asks_entropies:
+        return forward(*asked), {}
+    logprobs, entropies = forward(*asked, None, None, True).unbind(dim=1)
+    return logprobs, {ENTROPIES: entropies.detach()}
 
 
 def value_loss_sum(clip_range: float | None, temperature: float, forward: Any, batch: Experience) -> LossSum:
@@ -176,16 +191,16 @@ def compute_logprobs_and_values(
     """
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
     held = None if probed is None else probe(learners, trajectories, batch, probed)
+    logprobs, entropies = trajectories.sampler_logprobs, None
     if held is None:
-        logprobs = torch.from_numpy(learners.compute(batch, "policy", forward_actions))
-    else:
-        logprobs = trajectories.sampler_logprobs
+        logprobs, entropies = torch.from_numpy(learners.compute(batch, "policy", forward_with_entropies)).unbind(dim=1)
     return LogprobsAndValues(
         logprobs=logprobs,
         probed=held,
         ref_logprobs=torch.from_numpy(learners.compute(batch, "reference", forward_actions)),
         values=torch.from_numpy(learners.compute(batch, "value", forward_actions)) if has_critic else None,
         graded=None if teachers is None else grade(learners, batch, teachers),
+        entropies=entropies,
     )
 
 
@@ -222,3 +237,11 @@ def forward_actions(forward: Any, batch: TrajectoryBatch) -> Tensor:
     asked = batch.input_ids, batch.attention_mask, batch.action_mask, batch.temperature
     result: Tensor = forward(*asked) if batch.teachers is None else forward(*asked, batch.teachers)
     return result
+
+
+def forward_with_entropies(forward: Any, batch: TrajectoryBatch) -> Tensor:
+    """Log-probs and, beside them, entropies [B, 2, T]."""
+    found: Tensor = forward(
+        batch.input_ids, batch.attention_mask, batch.action_mask, batch.temperature, None, None, True
+    )
+    return found

@@ -1,7 +1,8 @@
 """What responses are learnt from: the scorer's totals, or the reward's parts standardised in their groups."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,12 +12,25 @@ from plumbob.configs.settings.algorithms import Distillation
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import CombinedReward
 from plumbob.reward.scorer import Score
-from plumbob.trainers.algorithms.advantages import masked_mean, masked_variance, standardised_sum
+from plumbob.trainers.algorithms.advantages import masked_mean, masked_variance, standardised_parts
 from plumbob.trainers.online.step_metrics import ExperienceStats
 
 
-def scores_learnt_from(run: PpoRun, scores: Sequence[Score], is_learnt: Tensor, groups: Tensor) -> Tensor:
-    """Float [B]: the totals, or by `ppo.combine_parts` the weighted sum of each part's place within its group.
+class LearntScores(NamedTuple):
+    """What a step's shaping begins with.
+
+    Attributes:
+        totals: float [B].
+        places: part -> its weight times its place in its group, whose sum is the total, float32 [B]; none where the
+            scorer's own totals are learnt from.
+    """
+
+    totals: Tensor
+    places: Mapping[str, Tensor]
+
+
+def scores_learnt_from(run: PpoRun, scores: Sequence[Score], is_learnt: Tensor, groups: Tensor) -> LearntScores:
+    """The totals, or by `ppo.combine_parts` the weighted sum of each part's place within its group.
 
     A gate whose value is 0 makes the values of all the response's parts 0.
 
@@ -25,14 +39,15 @@ def scores_learnt_from(run: PpoRun, scores: Sequence[Score], is_learnt: Tensor, 
         groups: rows with the same number respond to the same prompt, int64 [B].
     """
     if run.ppo.combine_parts == "sum":
-        return torch.tensor([score.total for score in scores])
+        return LearntScores(torch.tensor([score.total for score in scores]), {})
     reward = None if run.reward is None else run.reward.reward
     assert isinstance(reward, CombinedReward), "checked with the settings"
     gates = [part.name for part in reward.parts if part.is_gate]
     is_open = torch.tensor([all(score.parts[name] != 0 for name in gates) for score in scores])
     values = torch.tensor([[score.parts[part.name] for score in scores] for part in reward.parts])
     weights = torch.tensor([part.weight for part in reward.parts])
-    return standardised_sum(values * is_open, weights, is_learnt, groups)
+    places = standardised_parts(values * is_open, weights, is_learnt, groups)
+    return LearntScores(places.sum(dim=0), dict(zip((part.name for part in reward.parts), places, strict=True)))
 
 
 def turn_scale(run: PpoRun) -> float:

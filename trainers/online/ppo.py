@@ -49,6 +49,7 @@ from plumbob.trainers.online.objectives.movement import SQUARED_GAP
 from plumbob.trainers.online.part_rewards import scores_learnt_from, turn_scale, with_totals
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
+from plumbob.trainers.online.token_journal.journal_rows import LearntStep
 from plumbob.trainers.online.trajectories import collate_rollouts
 
 
@@ -235,9 +236,9 @@ def learn(
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.rows_per_update, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
-        experience, stats = make_experience(
+        experience, stats, earned = make_experience(
             trajectories,
-            scores,
+            scores.totals,
             computed,
             ppo,
             state.kl_coefficient,
@@ -246,9 +247,11 @@ def learn(
             turn_scale(run),
         )
         stats = with_totals(run, stats, responses.scores, has_action)
-    batch, rows = learnt_rows(ppo.estimator, experience, computed, trajectories.groups)
-    with naming_prompts([responses.rollouts[row] for row in rows]), recorder.phase("learn"):
-        metrics = learners.update(with_replay(state.replayed, batch, state.step, run.seed), plan)
+    learnt = learnt_rows(ppo.estimator, experience, computed, trajectories.groups)
+    with naming_prompts([responses.rollouts[row] for row in learnt.rows]), recorder.phase("learn"):
+        updated = learners.update(with_replay(state.replayed, learnt.batch, state.step, run.seed), plan)
+    metrics = dict(updated.metrics)
+    step = LearntStep(experience, scores, earned, learnt, updated.tokens)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     squared_gap = metrics.pop(SQUARED_GAP, None)
     if computed.probed is not None and squared_gap is not None:
@@ -260,7 +263,7 @@ def learn(
     gap = max(stats.sampler_gap_max, metrics.get("sampler_gap_rms", 0.0))
     breach = gap if state.trusts_sampler and gap > MAX_TRUSTED_GAP else None
     state.trusts_sampler &= breach is None
-    recorder.record_update(responses, computed, stats, state.step, metrics, breach)
+    recorder.record_update(responses, computed, step, stats, state.step, metrics, breach)
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 

@@ -5,26 +5,21 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.disk_errors import naming_file
-from plumbob.rollout.journal import JOURNAL_FOLDER, DropReason, JournalRow, step_file, write_step
+from plumbob.rollout.journal import JOURNAL_FOLDER, step_file, write_step
 from plumbob.trainers.distillation.teachers import TEACHER_KL
 from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
-from plumbob.trainers.online.collector import Scored, StepResponses
+from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import all_scores, failures_by_part, kinds_of_failures, measure_step
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.objective import MAX_TRUSTED_GAP
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
-
-NO_NUMBERS = np.empty(0, np.float32)
-
+from plumbob.trainers.online.token_journal.journal_rows import LearntStep, journal_rows
 
 LEDGER_FILE = "sample_ledger.jsonl"
 """A line for each policy version: what became of the responses that were issued under it."""
@@ -67,6 +62,7 @@ class PpoRecorder:
         self,
         responses: StepResponses,
         computed: LogprobsAndValues,
+        learnt: LearntStep,
         stats: ExperienceStats,
         step: int,
         update: Mapping[str, float],
@@ -82,7 +78,7 @@ class PpoRecorder:
         """
         journal = self._folder / JOURNAL_FOLDER
         with naming_file(step_file(journal, step)):
-            write_step(journal, step, journal_rows(responses, computed))
+            write_step(journal, step, journal_rows(responses, computed, learnt))
         seconds = self._phases.take()
         rounds = self._rounds(responses)
         measured = measure_step(responses, computed, stats, update, step - 1, sum(seconds.values()), rounds)
@@ -165,54 +161,3 @@ def ppo_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:
 def steps_on_disk(folder: Path) -> list[StepMetrics]:
     """Of the stage whose results are in `folder`."""
     return [StepMetrics.from_disk(record.metrics) for record in read_metrics(folder)]
-
-
-def journal_rows(responses: StepResponses, computed: LogprobsAndValues) -> list[JournalRow]:
-    """One row a response, its per-token numbers cut out of the padded batch; then those of the groups left out."""
-    rows = []
-    for row, scored in enumerate(zip(responses.rollouts, responses.scores, strict=True)):
-        request = scored[0].request
-        start = len(request.prompt_ids)
-        response = (row, slice(start, start + len(scored[0].token_ids)))
-        values = NO_NUMBERS if computed.values is None else computed.values[response].numpy()
-        graded = NO_NUMBERS if computed.graded is None else computed.graded.logprobs[response].numpy()
-        rows.append(_journal_row(scored, responses, computed.ref_logprobs[response].numpy(), values, graded, None))
-    nothing = NO_NUMBERS, NO_NUMBERS, NO_NUMBERS
-    return rows + [_journal_row(scored, responses, *nothing, "flat") for scored in responses.dropped]
-
-
-def _journal_row(
-    scored: Scored,
-    responses: StepResponses,
-    ref_logprobs: NDArray[np.float32],
-    values: NDArray[np.float32],
-    teacher_logprobs: NDArray[np.float32],
-    dropped: DropReason | None,
-) -> JournalRow:
-    rollout, score = scored
-    request = rollout.request
-    return JournalRow(
-        position=responses.positions[request.group_id],
-        prompt_id=request.prompt_id,
-        group_id=request.group_id,
-        sample_index=request.sample_index,
-        seed=request.seed,
-        prompt=request.prompt,
-        prompt_row=responses.rows.get(request.prompt_id, {}),
-        response=rollout.response,
-        prompt_ids=request.prompt_ids,
-        token_ids=rollout.token_ids,
-        logprobs=rollout.logprobs,
-        ref_logprobs=ref_logprobs,
-        values=values,
-        teacher_logprobs=teacher_logprobs,
-        rewards=dict(score.parts),
-        failures=dict(score.failures),
-        score=score.total,
-        dropped=dropped,
-        versions=rollout.versions,
-        action_mask=rollout.action_mask,
-        finish_reason=rollout.finish_reason,
-        worker=rollout.worker,
-        episode=rollout.episode,
-    )

@@ -34,6 +34,7 @@ def test_the_weighted_sum_with_each_value_seen() -> None:
     x, y = scorer.score(score_requests([("q", "x"), ("q", "y")]))
     assert (x.total, x.parts) == (2 * 1 - 0.5 * 4, {"style": 1, "length": 4})
     assert (y.total, y.parts) == (6, {"style": 3, "length": 0})
+    assert (x.weighted, x.shut_gate) == ({"style": 2.0, "length": -2.0}, None)
     assert scorer.score([]) == []
 
 
@@ -42,6 +43,8 @@ def test_a_gate_of_zero_makes_the_whole_zero() -> None:
     shut, opened = scorer.score(score_requests([("q", "x"), ("q", "y")]))
     assert (shut.total, shut.parts) == (0, {"task": 5, "form": 0})
     assert opened.total == 5 + 0.25 * 2
+    assert (shut.shut_gate, opened.shut_gate) == ("form", None)
+    assert shut.weighted == {"task": 5.0, "form": 0.0} and sum(opened.weighted.values()) == opened.total
 
 
 def test_what_a_part_failed_on_is_told_by_the_parts_name() -> None:

@@ -14,6 +14,7 @@ from plumbob.core.errors import UserError
 from plumbob.rollout import journal
 from plumbob.rollout.journal import JournalRow, read_journal, read_step, write_step
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn
+from plumbob.rollout.shaping_record import ShapingRecord, ShapingStep
 from tests.support.disk_calls import record_disk_calls
 
 ROW = JournalRow(
@@ -39,6 +40,10 @@ ROW = JournalRow(
 )
 
 
+LEARNT = ("learner_logprobs", "entropies", "advantages", "returns", "token_rewards", "ratios")
+"""Columns that a step of an earlier version has not."""
+
+
 def assert_equal_rows(left: JournalRow, right: JournalRow) -> None:
     for name in JournalRow.__dataclass_fields__:
         ours, theirs = getattr(left, name), getattr(right, name)
@@ -62,8 +67,11 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     graded = replace(ROW, teacher_logprobs=np.array([-1.25, -0.5], np.float32))
     with_columns = replace(ROW, prompt_row={"answer": "#### 72", "tags": ["a", None], "level": 2})
     answered = EpisodeTurn(0, "2+2?", -0.25, ({"role": "tool", "content": "4"},))
+    shaping = ShapingRecord((ShapingStep("größe", "part", 0.1), ShapingStep("kl", "kl", -0.025)), 0.1, 0.075)
+    floats_of = {name: np.array([0.1, -0.2], np.float32) for name in LEARNT}
+    learnt = replace(ROW, clipped=np.array([True, False]), shaping=shaping, **floats_of)
     episode = replace(ROW, episode=EpisodeRecord((answered, EpisodeTurn(1, "4", 1.0)), "time-out: 5 s"))
-    wrote = [ROW, without_critic, partial, left_out, failed, graded, with_columns, episode]
+    wrote = [ROW, without_critic, partial, left_out, failed, graded, with_columns, learnt, episode]
     path = write_step(tmp_path / "rollouts", 12, wrote)
     assert path == tmp_path / "rollouts" / "step-000012.parquet"
     read = read_step(path)
@@ -78,7 +86,7 @@ def test_what_json_has_no_form_for_is_written_as_text(tmp_path: Path) -> None:
 
 def test_one_of_before_there_were_episodes_or_rows_is_read(tmp_path: Path) -> None:
     path = write_step(tmp_path, 1, [ROW])
-    for later in (["episode"], ["teacher_logprobs"], ["prompt_row", "failures"]):
+    for later in ([*LEARNT, "clipped", "shaping"], ["episode"], ["teacher_logprobs"], ["prompt_row", "failures"]):
         pq.write_table(pq.read_table(path).drop_columns(later), path)
         assert_equal_rows(read_step(path)[0], ROW)
 

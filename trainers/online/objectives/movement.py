@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from plumbob.trainers.algorithms.kl import kl_estimate
-from plumbob.trainers.learner.learner_protocol import FIRST
+from plumbob.trainers.learner.token_values import FIRST
 
 SQUARED_GAP = f"{FIRST}squared_log_ratio"
 """The statistic of (log pi - log pi_old)^2, of which nothing but the gap of old log-probs is left before a step."""

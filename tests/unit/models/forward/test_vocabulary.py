@@ -27,7 +27,9 @@ def rows() -> tuple[Tensor, Tensor, Tensor]:
 def check_like_plain_logits(causal_lm: Any, adapter: str | None, portion: int) -> None:
     ids, attended, asked = rows()
     logits = causal_lm(input_ids=ids, attention_mask=attended.long()).logits.float() / TEMPERATURE
-    plain = torch.log_softmax(logits[:, :-1], dim=-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+    log_softmax = torch.log_softmax(logits[:, :-1], dim=-1)
+    plain = log_softmax.gather(-1, ids[:, 1:, None]).squeeze(-1)
+    entropies = nn.functional.pad(-(log_softmax.exp() * log_softmax).sum(dim=-1), (1, 0)).detach()
     expected = torch.where(asked, nn.functional.pad(plain, (1, 0)), 0.0)
     weighted_sum(expected).backward()
     expected_gradients = gradients(causal_lm)
@@ -35,9 +37,18 @@ def check_like_plain_logits(causal_lm: Any, adapter: str | None, portion: int) -
     with mock.patch.object(vocabulary, "PORTION", portion), policy.role("policy"):
         found = policy(ids, attended, asked, TEMPERATURE)
         weighted_sum(found).backward()
+        found_gradients = gradients(causal_lm)
+        both = policy(ids, attended, asked, TEMPERATURE, None, None, True)
+        weighted_sum(both[:, 0]).backward()
+        with torch.no_grad():
+            without_gradient = policy(ids, attended, asked, TEMPERATURE, None, None, True)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    found_gradients = gradients(causal_lm)
     assert found_gradients.keys() == expected_gradients.keys() and len(found_gradients) > 3
+    # Asked for entropies, it gives the very same log-probs and gradients.
+    assert torch.equal(both[:, 0], found) and torch.equal(without_gradient, both)
+    assert all(torch.equal(gradient, found_gradients[name]) for name, gradient in gradients(causal_lm).items())
+    torch.testing.assert_close(both[:, 1].detach(), torch.where(asked, entropies, 0.0), rtol=0, atol=1e-5)
+    assert entropies[asked].min() > 0.1
     for name, gradient in expected_gradients.items():
         torch.testing.assert_close(found_gradients[name], gradient, rtol=0, atol=1e-5 * max(1.0, gradient.abs().max()))
 

@@ -13,7 +13,7 @@ from plumbob.trainers.algorithms.advantages import (
     masked_mean,
     masked_variance,
     returns_to_go,
-    standardised_sum,
+    standardised_parts,
     whiten,
 )
 
@@ -266,12 +266,12 @@ def test_each_part_of_a_reward_counts_by_its_weight_alone() -> None:
     """Two groups of three, two parts: one from 0 to 1, the other a hundred times as wide."""
     groups, has_action = torch.tensor([0, 0, 0, 1, 1, 1]), torch.ones(6, dtype=torch.bool)
     values = torch.tensor([[0.0, 1.0, 0.5, 0.2, 0.2, 0.2], [100.0, 0.0, 50.0, 0.0, 0.0, 300.0]])
-    found = standardised_sum(values, torch.tensor([1.0, 0.5]), has_action, groups, eps=1e-9)
+    found = standardised_parts(values, torch.tensor([1.0, 0.5]), has_action, groups, eps=1e-9).sum(dim=0)
     # Group 0: standard deviations 0.5 and 50, places -1, 1, 0 and 1, -1, 0. Group 1: the first part says nothing, the
     # second has mean 100 and standard deviation sqrt((100^2 + 100^2 + 200^2) / 2) = 100 sqrt(3).
     third = 0.5 / math.sqrt(3)
     assert found.tolist() == pytest.approx([-1 + 0.5, 1 - 0.5, 0, -third, -third, 2 * third])
     # A response without an action is in no group, and its place is 0.
-    without = standardised_sum(values, torch.tensor([1.0, 0.5]), torch.arange(6) != 2, groups, eps=1e-9)
+    without = standardised_parts(values, torch.tensor([1.0, 0.5]), torch.arange(6) != 2, groups, eps=1e-9).sum(dim=0)
     half = math.sqrt(0.5)
     assert without.tolist()[:3] == pytest.approx([-half + 0.5 * half, half - 0.5 * half, 0])

@@ -15,7 +15,9 @@ WITH_ANSWERS = torch.tensor([4, 7, 6])
 
 def shaped(**changes):
     settings = ShapingSettings(**({"clip": None, "missing_eos_penalty": 0.0} | changes))
-    return shaped_rewards(torch.tensor([3.0, -8.0, 0.5]), ENDS, LENGTHS, WITH_ANSWERS, settings, max_tokens=7).tolist()
+    return shaped_rewards(
+        torch.tensor([3.0, -8.0, 0.5]), ENDS, LENGTHS, WITH_ANSWERS, settings, max_tokens=7
+    ).rewards.tolist()
 
 
 def test_each_part_by_itself():

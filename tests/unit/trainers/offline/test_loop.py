@@ -18,7 +18,7 @@ from plumbob.data.tokenization import TokenBatch, TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.retention import RetainedText
 from plumbob.trainers.learner.checkpoint import Files
-from plumbob.trainers.learner.learner_protocol import UpdatePlan
+from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
@@ -55,7 +55,7 @@ class FakeLearners:
         self._fails_at, self._dies_in_save = fails_at, dies_in_save
         self._heldout, self.step, self._stops_before = heldout, steps_done, stops_before
 
-    def update(self, batch: Any, plan: UpdatePlan) -> dict[str, float]:
+    def update(self, batch: Any, plan: UpdatePlan) -> MergedUpdate:
         if self.step + 1 == self._stops_before:
             raise RunStopped("the run was asked to stop")
         self.step += 1
@@ -63,7 +63,7 @@ class FakeLearners:
             raise NotFinite("the policy's loss is nan", (1, 3))
         self.batches.append(batch.tolist())
         self.plans.append(plan)
-        return {"loss": 2.0}
+        return MergedUpdate({"loss": 2.0}, {})
 
     def evaluate(self, batch: Any) -> dict[str, float]:
         return {"loss": self._heldout[self.step - 1] if self._heldout else float(batch.mean())}

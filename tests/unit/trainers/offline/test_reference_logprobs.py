@@ -11,6 +11,7 @@ import pytest
 
 from plumbob.configs.runs import DpoRun, KtoRun
 from plumbob.trainers.build import build_learner
+from plumbob.trainers.learner.learner_protocol import MergedUpdate
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.offline import dpo, kto
 from plumbob.trainers.offline.reference_logprobs import BLOCK, KeptLogprobs
@@ -48,7 +49,7 @@ class Counting(OneRank):
         self.rows[role, self.num_updates] += batch.num_rows
         return super().compute(batch, role, function)
 
-    def update(self, batch: Any, plan: Any) -> dict[str, float]:
+    def update(self, batch: Any, plan: Any) -> MergedUpdate:
         self.num_updates += 1
         return super().update(batch, plan)
 

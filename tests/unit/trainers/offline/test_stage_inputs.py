@@ -37,6 +37,7 @@ from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import open_encoder
 from plumbob.trainers.learner.checkpoint import Files
+from plumbob.trainers.learner.learner_protocol import MergedUpdate
 from plumbob.trainers.offline.dpo import prepare_dpo
 from plumbob.trainers.offline.pretrain import read_corpus
 from plumbob.trainers.offline.reward_calibration import open_calibration_policy, prepare_calibration
@@ -214,8 +215,8 @@ def test_a_pair_is_cut_when_one_side_does_not_fit(encoder: str, max_tokens: int,
 
 
 class LearnersOfNothing:
-    def update(self, batch: Any, plan: Any) -> dict[str, float]:
-        return {"loss": 1.0}
+    def update(self, batch: Any, plan: Any) -> MergedUpdate:
+        return MergedUpdate({"loss": 1.0}, {})
 
     def evaluate(self, batch: Any) -> dict[str, float]:
         return {"loss": 1.0}

@@ -10,6 +10,7 @@ import pytest
 from plumbob.core.errors import StaleRollouts
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints
+from plumbob.trainers.learner.learner_protocol import MergedUpdate
 from plumbob.trainers.online import async_collector
 from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo_asynchronous
 from tests.support.ppo_world import PROMPTS, DriverDeathError, FakePpoWorld, play, settings
@@ -65,7 +66,7 @@ class Failing(FakePpoWorld):
             raise DriverDeathError
         return super().sample(requests)
 
-    def update(self, batch: Any, plan: Any) -> dict[str, float]:
+    def update(self, batch: Any, plan: Any) -> MergedUpdate:
         assert self.has_failed.wait(PATIENCE_S)
         return super().update(batch, plan)
 
@@ -93,7 +94,7 @@ class Stuck(FakePpoWorld):
             self.has_ended.set()
         return super().sample(requests)
 
-    def update(self, batch: Any, plan: Any) -> dict[str, float]:
+    def update(self, batch: Any, plan: Any) -> MergedUpdate:
         assert self.is_sampling.wait(PATIENCE_S)
         raise DriverDeathError
 

@@ -44,7 +44,7 @@ def settings(estimator: Distillation, **changes: Any) -> PpoSettings:
 
 def experience_of(ppo: PpoSettings, computed: LogprobsAndValues = COMPUTED) -> tuple[Any, Any]:
     scores = torch.tensor([3.0, 7.0, 1.0])
-    return make_experience(collate_rollouts(ragged(), pad_id=0), scores, computed, ppo, 0.0, 3, 64)
+    return make_experience(collate_rollouts(ragged(), pad_id=0), scores, computed, ppo, 0.0, 3, 64)[:2]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def golden(ppo=PPO, **changes):
         "learner_version": 3,
         "max_tokens": 64,
     } | changes
-    return make_experience(**arguments)
+    return make_experience(**arguments)[:2]
 
 
 def test_every_tensor_by_hand():
@@ -175,7 +175,7 @@ def experience_of_three_and_a_cut_one(mask_truncated, **changes):
     ).model_copy(update=changes)
     values = torch.where(trajectories.action_mask, 0.5, NAN) if isinstance(ppo.estimator, Gae) else None
     computed = LogprobsAndValues(logprobs=same, ref_logprobs=same, values=values)
-    return make_experience(trajectories, torch.tensor([1.0, 2.0, 6.0, -9.0]), computed, ppo, 0.1, 3, 64)
+    return make_experience(trajectories, torch.tensor([1.0, 2.0, 6.0, -9.0]), computed, ppo, 0.1, 3, 64)[:2]
 
 
 def test_cut_responses_are_left_out_and_out_of_their_groups_mean():
@@ -216,7 +216,7 @@ def test_a_step_whose_responses_are_all_cut_teaches_nothing():
     same = torch.full((2, 3), -1.0)
     ppo = PpoSettings(estimator=Rloo(), mask_truncated=True)
     computed = LogprobsAndValues(logprobs=same, ref_logprobs=same, values=None)
-    experience, _ = make_experience(collate_rollouts(cut, 0), torch.tensor([1.0, 2.0]), computed, ppo, 0.1, 3, 64)
+    experience, *_ = make_experience(collate_rollouts(cut, 0), torch.tensor([1.0, 2.0]), computed, ppo, 0.1, 3, 64)
     assert experience.advantages.abs().sum() == 0 and experience.loss_weights.sum() == 0
 
 
@@ -254,7 +254,7 @@ def test_a_policy_that_equals_the_reference_pays_no_kl():
 def test_a_batch_of_empty_responses_only_is_all_zero_and_finite():
     empty = [ragged()[2]] * 2
     nothing = LogprobsAndValues(*(torch.full((2, 3), NAN) for _ in range(3)))
-    experience, stats = make_experience(
+    experience, stats, _ = make_experience(
         collate_rollouts(empty, 0),
         torch.tensor([1.0, 2.0]),
         nothing,

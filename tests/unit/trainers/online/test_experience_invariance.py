@@ -78,8 +78,8 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
     assert forward.values is not None
     numbers = (forward.logprobs, forward.ref_logprobs, forward.values)
     wide_forward = LogprobsAndValues(*(padded(tensor, NAN) for tensor in numbers))
-    narrow_result, narrow_stats = make_experience(trajectories, scores, forward, ppo, 0.1, 3, 64, turn_scale)
-    wide_result, wide_stats = make_experience(
+    narrow_result, narrow_stats, _ = make_experience(trajectories, scores, forward, ppo, 0.1, 3, 64, turn_scale)
+    wide_result, wide_stats, _ = make_experience(
         permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3, 64, turn_scale
     )
     for name, expected in tensors(narrow_result).items():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from plumbob.rollout.token_numbers import td_errors
 from tests.support.learner_ranks import Ranks
 from tests.support.ppo_loop import NUM_STEPS, SamplerFault, play
 from tests.support.small_run import Left
@@ -73,9 +74,36 @@ def test_a_sampler_that_agrees_is_taken_at_its_word(played: Callable[..., Played
     assert found.learnt_above_sampled == pytest.approx([0] * NUM_STEPS, abs=1e-6)
     # The learner's own give the same to rounding: every figure of the last step, whose responses are the same.
     own = played(old_logprobs="learner")
+    check_tokens(found, own)
     assert own.took_sampler == [False] * NUM_STEPS
     for name in ("reward", "kl", "policy_loss", "policy_grad_norm", "value_loss"):
         assert found.lines[-1][name] == pytest.approx(own.lines[-1][name], rel=1e-3, abs=1e-5), name
+
+
+def check_tokens(found: PlayedLoop, own: PlayedLoop) -> None:
+    """What the journal has of each token, whoever's log-probs the step took; of two minibatches the first is exact."""
+    probed = []
+    for (step, row), (_, other) in zip(found.journal, own.journal, strict=True):
+        assert row.shaping is not None and row.token_ids.tolist() == other.token_ids.tolist()
+        seen = row.token_rewards.astype(np.float64).sum()
+        assert row.shaping.undiscounted_return == pytest.approx(seen, abs=1e-9)
+        assert sum(each.value for each in row.shaping.steps) == pytest.approx(seen, abs=1e-5)
+        # With gamma 1 and lambda 0.95 the errors add up to what the critic learns, less what it said.
+        errors = td_errors(row.token_rewards, row.values, row.action_mask, 1.0)
+        advantages = [sum(errors[t:] * 0.95 ** np.arange(len(errors) - t)) for t in range(len(errors))]
+        assert row.returns - row.values == pytest.approx(advantages, abs=1e-5)
+        assert len(row.ratios) == len(row.clipped) == len(row.advantages) == len(row.entropies) == len(row.token_ids)
+        assert row.clipped.tolist() == ((row.ratios - 1) * np.sign(row.advantages) > 0.2).tolist()
+        assert row.entropies == pytest.approx(other.entropies, abs=0.2)
+        assert len(other.learner_logprobs) == len(row.token_ids)
+        if step > 1:
+            probed.append(len(row.learner_logprobs) > 0)
+        gap = row.learner_logprobs - row.logprobs[: len(row.learner_logprobs)]
+        assert len(gap) == 0 or np.abs(gap).max() < 1e-4
+    assert 0 < np.mean(probed) < 1
+    firsts = [np.abs(row.ratios - 1).max() < 1e-4 for _, row in found.journal]
+    assert np.mean(firsts) >= 0.5  # Of the first minibatch: nothing had moved.
+    assert not all(firsts)
 
 
 def test_one_that_was_always_off_is_never_learnt_from(played: Callable[..., PlayedLoop]) -> None:

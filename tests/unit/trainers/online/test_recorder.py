@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from plumbob.configs.settings.algorithms import Distillation, Estimator, Gae, Rloo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.reward.scorer import Score
+from plumbob.rollout.journal import JournalRow
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, Rollout, SampleRequest
 from plumbob.trainers.online.collector import StepResponses
-from plumbob.trainers.online.experience import LogprobsAndValues, TeacherLogprobs
+from plumbob.trainers.online.experience import LogprobsAndValues, TeacherLogprobs, make_experience
 from plumbob.trainers.online.measure_step import episode_metrics
-from plumbob.trainers.online.recorder import journal_rows, step_notes
+from plumbob.trainers.online.objective import learnt_rows
+from plumbob.trainers.online.part_rewards import LearntScores
+from plumbob.trainers.online.recorder import step_notes
 from plumbob.trainers.online.step_metrics import ExperienceStats
+from plumbob.trainers.online.token_journal.journal_rows import LearntStep, journal_rows
+from plumbob.trainers.online.trajectories import collate_rollouts
 
 
 def rollout(place: int, prompt: list[int], response: list[int]) -> Rollout:
@@ -37,8 +43,18 @@ RESPONSES = StepResponses(
 )
 
 
+def rows_of(computed: LogprobsAndValues, estimator: Estimator) -> list[JournalRow]:
+    """Of `RESPONSES`, after an update that measured no tokens."""
+    trajectories, scores = collate_rollouts(RESPONSES.rollouts, 0), torch.tensor([1.0, 2.0, 3.0])
+    made = make_experience(trajectories, scores, computed, PpoSettings(estimator=estimator), 0.1, 4, 8)
+    learnt = learnt_rows(estimator, made.experience, computed, trajectories.groups)
+    return journal_rows(
+        RESPONSES, computed, LearntStep(made.experience, LearntScores(scores, {}), made.earned, learnt, {})
+    )
+
+
 def test_rows_of_the_journal_line_up_with_their_tokens() -> None:
-    rows = journal_rows(RESPONSES, LogprobsAndValues(GRID, GRID + 100, GRID + 200))
+    rows = rows_of(LogprobsAndValues(GRID, GRID + 100, GRID + 200), Gae())
     # Row 0's response is column 2; row 1's are columns 1 to 3; row 2 has none; row 3 was dropped before any forward.
     assert [row.ref_logprobs.tolist() for row in rows] == [[102.0], [105.0, 106.0, 107.0], [], []]
     assert [row.values.tolist() for row in rows] == [[202.0], [205.0, 206.0, 207.0], [], []]
@@ -90,12 +106,12 @@ def test_a_step_says_where_an_environment_failed() -> None:
 
 def test_what_teachers_said_of_each_token_is_in_the_journal() -> None:
     graded = TeacherLogprobs(torch.tensor([0, 1, 0]), GRID + 300)
-    rows = journal_rows(RESPONSES, LogprobsAndValues(GRID, GRID + 100, None, graded=graded))
+    rows = rows_of(LogprobsAndValues(GRID, GRID + 100, None, graded=graded), Distillation(form="sampled"))
     assert [row.teacher_logprobs.tolist() for row in rows] == [[302.0], [305.0, 306.0, 307.0], [], []]
     assert [row.ref_logprobs.tolist() for row in rows] == [[102.0], [105.0, 106.0, 107.0], [], []]
 
 
 def test_without_a_critic_the_journal_has_no_values() -> None:
-    rows = journal_rows(RESPONSES, LogprobsAndValues(GRID, GRID + 100, None))
+    rows = rows_of(LogprobsAndValues(GRID, GRID + 100, None), Rloo())
     assert [row.values.tolist() for row in rows] == [[], [], [], []]
     assert rows[1].ref_logprobs.tolist() == [105.0, 106.0, 107.0]
