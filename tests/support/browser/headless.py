@@ -102,7 +102,12 @@ class HeadlessBrowser:
             "return [r.left, r.width, r.top + r.height / 2]",
             selector,
         )
-        for kind, share in (("mouseMoved", begin), ("mousePressed", begin), ("mouseMoved", end), ("mouseReleased", end)):
+        for kind, share in (
+            ("mouseMoved", begin),
+            ("mousePressed", begin),
+            ("mouseMoved", end),
+            ("mouseReleased", end),
+        ):
             button = "left" if kind != "mouseMoved" or share == end else "none"
             place = {"x": left + share * width, "y": y}
             self._devtools("Input.dispatchMouseEvent", type=kind, button=button, clickCount=1, **place)
