@@ -1,5 +1,6 @@
 """The token view: what it shows of a response whose every number is known, by mouse and by keyboard."""
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -132,6 +133,24 @@ def test_two_thousand_tokens_are_drawn_at_once(browser: HeadlessBrowser, served:
     open_answer(browser, served, 1, 1, "?overlay=version")
     browser.wait("document.querySelector('#token-1500')?.className === 'version-2 changed'")
     assert browser.run("return document.querySelector('#token-1499').className") == "version-1"
+
+
+def test_the_chart_and_the_text_have_the_same_current_token(browser: HeadlessBrowser, served: str) -> None:
+    """Three quarters along a line of 2,000 tokens is about token 1,500, which had been below the edge of its box."""
+    open_answer(browser, served, 1, 1)
+    share = browser.run(
+        "const chart = document.querySelector('.value-chart svg[role=img]');"
+        "const {left, width} = chart.getBoundingClientRect(), x = Math.round(left + 0.75 * width);"
+        "chart.dispatchEvent(new MouseEvent('mousemove', {clientX: x, bubbles: true}));"
+        "return (x - left) / width"
+    )
+    index = int(share * MANY_TOKENS)
+    browser.wait(f"document.querySelector('[aria-selected]').id === 'token-{index}'")
+    edges = "['[aria-selected]', '#tokens'].map(e => document.querySelector(e).getBoundingClientRect().bottom)"
+    token, box = browser.run(f"return {edges}")
+    assert token <= box + 1
+    assert browser.run("return document.querySelector('.line-cursor').getAttribute('d')") == f"M{index}.5 -4V104"
+    assert numbers(browser)["value"] == f"{math.sin(index / 20):.4f}"
 
 
 def test_an_episode_stands_in_its_turns_and_what_the_policy_did_not_write_is_hatched(
