@@ -23,6 +23,7 @@ TINY = [
     *("policy.model.vocab_size=300", "policy.model.num_layers=1", "policy.model.num_heads=2"),
     *("learner.num_cpus=1", "learner.num_threads=1"),
 ]
+PAGES = "console/web/static"
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, 'build_' + sys.argv[1])(sys.argv[2]))"
 
 
@@ -100,11 +101,12 @@ def names_in(wheel: Path) -> set[str]:
     return set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_the_wheel_has_every_module_and_preset_below_one_name(wheel: Path) -> None:
+def test_the_wheel_has_every_module_preset_and_page_below_one_name(wheel: Path) -> None:
     names = {name for name in names_in(wheel) if ".dist-info/" not in name}
     presets = {f"plumbob/configs/presets/{name}.yaml" for name in preset_names()}
     modules = {f"plumbob/{path}" for path in source_files()}
-    assert names == {"plumbob/__init__.py", "plumbob/py.typed"} | modules | presets
+    pages = {f"plumbob/{path.relative_to(ROOT)}" for path in (ROOT / PAGES).rglob("*") if path.is_file()}
+    assert names == {"plumbob/__init__.py", "plumbob/py.typed"} | modules | presets | pages
 
 
 def test_lint_looks_at_every_folder_that_is_installed() -> None:

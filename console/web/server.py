@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from plumbob.console.web.exported_run import STATIC, exported_run, session
+from plumbob.console.web.journal_views.column_cache import warm_up
 from plumbob.console.web.live_streams import LiveStreams
 from plumbob.console.web.page_modules import INDEX
 from plumbob.console.web.request_guard import LOCAL_HOSTS, RequestGuard
@@ -84,6 +85,7 @@ def serve_ui(root: Path, host: str, port: int, token: str | None) -> None:
     if not is_local and not token:
         raise UserError(f"--host={host}: others could read your runs: give a token too, --token=WORD")
     token = token or secrets.token_urlsafe(24)
+    warm_up()
     listening = listening_socket(host, port)
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host

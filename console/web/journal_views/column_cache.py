@@ -180,3 +180,8 @@ def _read_rewards(file: pq.ParquetFile) -> dict[str, NDArray[np.float64]]:
         part[rows[codes == code]] = values[codes == code]
         found[str(name)] = part
     return found
+
+
+def warm_up() -> None:
+    """Have pyarrow import what it does at its first number (pandas, where that is installed) before a page waits."""
+    pa.scalar(0)

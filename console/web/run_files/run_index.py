@@ -67,14 +67,15 @@ class RunPlace:
         return [name for _, name in sorted(found)] or [""]
 
     def stage_folder(self, stage: str | None) -> str:
-        """The name of a stage's folder: of none that is named the newest, of the run's own stage the run's folder.
+        """The name of a stage's folder: of none that is named the newest with steps, of the run's own the run's folder.
 
         Raises:
             HTTPException: there is no such stage.
         """
         folders = self.stage_folders()
         if not stage or folders == [""]:
-            return folders[-1]
+            with_steps = [folder for folder in folders if self.file(folder, METRICS_FILE) is not None]
+            return (with_steps or folders)[-1]
         if stage in folders:
             return stage
         raise HTTPException(404, f"the run has no stage {stage[:80]!r}; it has {', '.join(folders)}")

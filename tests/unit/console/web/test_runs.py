@@ -34,6 +34,10 @@ def test_runs_in_folders_of_folders(client: httpx.Client) -> None:
     assert stages["ppo"] == {"name": "ppo", "id": "toy~ppo", "step": 30, "num_steps": 30, "is_finished": True}
 
 
+def test_of_a_pipeline_the_newest_stage_with_steps_is_shown(client: httpx.Client) -> None:
+    assert {record["stage"] for record in asked(client, "/api/runs/toy/metrics")["records"]} == {"dpo"}
+
+
 def test_a_stage_is_asked_for_by_an_id_of_its_own(client: httpx.Client) -> None:
     assert asked(client, "/api/runs/toy~ppo")["id"] == "toy"
     assert client.get("/api/runs/toy~data").status_code == 404
