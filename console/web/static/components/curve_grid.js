@@ -43,9 +43,10 @@ function MetricChart({ sources, name, smoothing, isLog, marks, onPoint }) {
   const { run, stage } = sources[0];
   const words = metricWords(run, stage, name);
   const { x, series } = useMemo(() => seriesOf(sources, name, smoothing), [sources, name, smoothing]);
+  const hasLog = isLog && series.some(({ values }) => values.some((value) => value > 0));
   return html`
-    <${Chart} label=${words.title} unit=${words.unit} format=${words.format} x=${x} series=${series} marks=${marks}
-      isLog=${isLog} height=${HEIGHT_PX} sync="steps" onPoint=${onPoint} />`;
+    <${Chart} label=${words.title} unit=${isLog && !hasLog ? "not above 0: linear" : words.unit} format=${words.format} x=${x}
+      series=${series} marks=${marks} isLog=${hasLog} height=${HEIGHT_PX} sync="steps" onPoint=${onPoint} />`;
 }
 
 /** Names whose charts are drawn: a held-out metric stands in the chart of its own where there is one run. */
