@@ -82,7 +82,7 @@ def test_a_sampler_that_agrees_is_taken_at_its_word(played: Callable[..., Played
 
 def check_tokens(found: PlayedLoop, own: PlayedLoop) -> None:
     """What the journal has of each token, whoever's log-probs the step took; of two minibatches the first is exact."""
-    probed = []
+    probed, firsts = [], []
     for (step, row), (_, other) in zip(found.journal, own.journal, strict=True):
         assert row.shaping is not None and row.token_ids.tolist() == other.token_ids.tolist()
         seen = row.token_rewards.astype(np.float64).sum()
@@ -94,16 +94,16 @@ def check_tokens(found: PlayedLoop, own: PlayedLoop) -> None:
         assert row.returns - row.values == pytest.approx(advantages, abs=1e-5)
         assert len(row.ratios) == len(row.clipped) == len(row.advantages) == len(row.entropies) == len(row.token_ids)
         assert row.clipped.tolist() == ((row.ratios - 1) * np.sign(row.advantages) > 0.2).tolist()
-        assert row.entropies == pytest.approx(other.entropies, abs=0.2)
+        is_first = np.abs(row.ratios - 1).max() < 1e-4  # Of the first minibatch: nothing had moved.
+        firsts.append(is_first)
+        assert row.entropies == pytest.approx(other.entropies, abs=1e-3 if is_first or step == 1 else 1.0)
         assert len(other.learner_logprobs) == len(row.token_ids)
         if step > 1:
             probed.append(len(row.learner_logprobs) > 0)
         gap = row.learner_logprobs - row.logprobs[: len(row.learner_logprobs)]
         assert len(gap) == 0 or np.abs(gap).max() < 1e-4
     assert 0 < np.mean(probed) < 1
-    firsts = [np.abs(row.ratios - 1).max() < 1e-4 for _, row in found.journal]
-    assert np.mean(firsts) >= 0.5  # Of the first minibatch: nothing had moved.
-    assert not all(firsts)
+    assert 0.5 <= np.mean(firsts) < 1
 
 
 def test_one_that_was_always_off_is_never_learnt_from(played: Callable[..., PlayedLoop]) -> None:
