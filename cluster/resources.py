@@ -53,9 +53,9 @@ def resource_needs(run: AnyRun) -> tuple[ResourceNeed, ...]:
         case EvalRun():
             if run.policy is None:
                 return (scorer_need(run.reward),)
-            # Learners compute as the baseline; a full model without one is described by itself.
+            # Learners compute as the baseline, or as what a perplexity is of; a full model without either needs none.
             has_baseline = run.policy.baseline is not None or may_be_adapter(run.policy.model)
-            baseline = (learner_need(run.learner),) if has_baseline else ()
+            baseline = (learner_need(run.learner),) if has_baseline or run.perplexity is not None else ()
             return (*baseline, rollout_need(run.rollout), scorer_need(run.reward))
         case TrainingRun():
             return (learner_need(run.learner),)

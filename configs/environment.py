@@ -3,7 +3,9 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,15 @@ def environment() -> dict[str, Any]:
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 2),
         },
         "git_commit": _git_commit(),
+        "command": _command(),
     }
+
+
+def _command() -> str | None:
+    """The command line, as a shell takes it; None where another program than `plumbob` calls the Python API."""
+    program = Path(sys.argv[0])
+    is_ours = program.name == "plumbob" or program.parts[-2:] == ("console", "cli.py")
+    return shlex.join(["plumbob", *sys.argv[1:]]) if is_ours else None
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

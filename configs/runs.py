@@ -15,6 +15,7 @@ from plumbob.configs.settings.data import (
     EvalDataSettings,
     FeedbackDataSettings,
     LabelledDataSettings,
+    PerplexitySettings,
     PipelineDataSettings,
     PromptDataSettings,
     ReplaySettings,
@@ -65,6 +66,7 @@ from plumbob.configs.settings.training import (
     EpochSettings,
     EvaluationSettings,
     KtoSettings,
+    PolicyEvaluationSettings,
     PpoSettings,
     PretrainEncoderSettings,
     PretrainSettings,
@@ -242,7 +244,8 @@ class EvalRun(Run):
     reward: ScorerSettings
     rollout: RolloutSettings = RolloutSettings()
     learner: LearnerRankSettings = LearnerRankSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
+    evaluation: PolicyEvaluationSettings = PolicyEvaluationSettings()
+    perplexity: PerplexitySettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -255,6 +258,8 @@ class EvalRun(Run):
             raise ValueError("data.prompts measures a policy: give policy.model=FOLDER too")
         if self.policy is not None and self.data.prompts is None:
             raise ValueError("policy.model is measured on prompts: give data.prompts=FILE too")
+        if self.policy is None and self.perplexity is not None:
+            raise ValueError("perplexity.text is measured under a policy: give policy.model=FOLDER too")
         check_environment(self.rollout, self.reward)
         if self.data.pairs is not None and has_environment_part(self.reward):
             raise ValueError(

@@ -26,6 +26,7 @@ from plumbob.console.commands import (
 from plumbob.console.commands.adapters import adapters
 from plumbob.console.commands.live import save, scale, status, stop
 from plumbob.console.commands.measures import compare_methods, evaluate, verify
+from plumbob.console.commands.result import chat, export, merge, push, serve
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 
@@ -54,6 +55,11 @@ COMMANDS: tuple[Command | CommandGroup, ...] = (
     stop,
     ui,
     report,
+    chat,
+    serve,
+    export,
+    merge,
+    push,
     pairs,
     adapters.GROUP,
     doctor,

@@ -1,6 +1,9 @@
 """Options that several commands share: CONFIG with its overrides, RUN, --address and --json."""
 
-from argparse import ArgumentParser
+import os
+from argparse import ArgumentParser, Namespace
+
+from plumbob.core.errors import UserError
 
 OVERRIDES = "settings to change, such as ppo.num_steps=20 policy.model=/path/to/model"
 RESUME_OVERRIDES = "settings to change that do not change what is computed, such as rollout.num_workers=4"
@@ -36,3 +39,39 @@ def add_trace(parser: ArgumentParser) -> None:
 
 def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for scripts, one object a line")
+
+
+def add_policy(parser: ArgumentParser) -> None:
+    """A policy by the run that made it, or by its folder."""
+    parser.add_argument(
+        "policy",
+        metavar="RUN_OR_FOLDER",
+        help="a run's folder or its name below runs/, a stage's folder, a model's or an adapter's, package:NAME/FOLDER",
+    )
+
+
+def add_listening(parser: ArgumentParser, port: int) -> None:
+    """Where a server listens, and what its clients must bear."""
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="what to listen on; another than this machine's own needs a token"
+    )
+    parser.add_argument("--port", type=int, default=port, help=f"0 takes a free one; default: {port}")
+    parser.add_argument("--token-env", metavar="NAME", help="the variable with the token that each request must bear")
+
+
+def token_of(arguments: Namespace) -> str | None:
+    """The token that `add_listening` asks for; None of a server that this machine alone reaches.
+
+    Raises:
+        UserError: the port is none, the variable is not set, or others could use the server.
+    """
+    if not 0 <= arguments.port < 2**16:
+        raise UserError(f"--port={arguments.port}: a port is a number from 0, for a free one, to 65535")
+    if arguments.token_env is not None:
+        token = os.environ.get(arguments.token_env)
+        if not token:
+            raise UserError(f"--token-env={arguments.token_env}: the variable is not set: export it with the token")
+        return token
+    if arguments.host not in ("127.0.0.1", "::1", "localhost"):
+        raise UserError(f"--host={arguments.host}: others could use the server: give a token too, --token-env=NAME")
+    return None

@@ -38,6 +38,16 @@ def duration(seconds: object) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def size(num_bytes: int) -> str:
+    """Such as "812 B", "41.5 KiB", "1.2 GiB"."""
+    value, unit = float(num_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
 def printable(text: str) -> str:
     """Without what would move a terminal's cursor or change its colours: names and rows come from outside."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)

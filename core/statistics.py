@@ -83,3 +83,19 @@ def calibration_error(margins: NDArray[np.float64], num_bins: int = 10) -> float
         if inside.any():
             error += inside.mean() * abs(both[inside].mean() - observed[inside].mean())
     return float(error)
+
+
+def pass_at_k(num_right: NDArray[np.int64], num_samples: int, k: int) -> NDArray[np.float64]:
+    """The chance that of k samples to a prompt one is right, from `num_samples` of which `num_right` [prompts] are.
+
+    1 - C(n - c, k) / C(n, k), the mean over all choices of k from the n (Chen et al. 2021, arXiv 2107.03374), as the
+    product of 1 - k / i for i from n - c + 1 to n, which does not overflow. [prompts]
+
+    Raises:
+        ValueError: k is none of 1 to n.
+    """
+    if not 1 <= k <= num_samples:
+        raise ValueError(f"pass@{k} is told of {k} samples or more, given {num_samples}")
+    wrong = num_samples - num_right
+    chances = [1.0 - np.prod(1.0 - k / np.arange(each + 1, num_samples + 1)) if each >= k else 1.0 for each in wrong]
+    return np.array(chances, dtype=np.float64)

@@ -125,7 +125,8 @@ def _of_evaluation(run: EvalRun) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
     also = [open_policy(ref).source.adapter for ref in run.policy.also_refs[: NUM_HELD - 1]]
     beside = sum(num_stored(adapter / WEIGHTS_FILE) for adapter in also if adapter is not None)
     yield "rollout", replace(sampler, weights=sampler.weights + BYTES[run.policy.dtype] * beside)
-    baseline = open_baseline(run.policy)
+    # Perplexity is of what learners compute as: of a full model without a baseline, itself.
+    baseline = open_baseline(run.policy) or (None if run.perplexity is None else open_policy(run.policy.ref))
     if baseline is not None:
         sizes = sizes_of(baseline.empty(AutoModelForCausalLM))
         adapter = baseline.source.adapter

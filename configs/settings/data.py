@@ -112,11 +112,16 @@ class TextBlockSettings(ReadingSettings):
     """Tokens of one sequence."""
 
 
-class RetentionSettings(TextBlockSettings):
-    """What the policy must not forget: its perplexity on this text is measured before and after the stage."""
+class PerplexitySettings(TextBlockSettings):
+    """Running text whose perplexity is measured."""
 
     max_blocks: Count = 256
     """Blocks that are measured, spread evenly over the text."""
+
+
+class RetentionSettings(PerplexitySettings):
+    """What the policy must not forget: its perplexity on this text is measured before and after the stage."""
+
     max_growth: Factor = 1.2
     """Perplexity after the stage over that before it: the largest that passes without a note."""
 

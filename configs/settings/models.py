@@ -176,7 +176,7 @@ class EvaluatedPolicySettings(NamedPolicySettings):
     """What the policy is compared with and KL is measured from; None takes what its run began from, or
     an adapter's base."""
     also: tuple[ModelName, ...] = ()
-    """Further adapters on the policy's base, each measured as the policy is: one engine holds them beside it."""
+    """Further policies with its tokenizer, each measured as it is: adapters on its base an engine holds at once."""
 
     @property
     def baseline_ref(self) -> ModelRef | None:

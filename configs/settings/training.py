@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from plumbob.configs.base import (
     BatchSize,
     Changeable,
+    Coefficient,
     Count,
     CountOrZero,
     Fraction,
@@ -16,6 +17,7 @@ from plumbob.configs.base import (
     Positive,
     PositiveOrZero,
     Settings,
+    usable_path,
 )
 from plumbob.configs.settings.algorithms import (
     RANKED,
@@ -224,3 +226,24 @@ class EvaluationSettings(Settings):
     """Responses to each."""
     num_shown: Count = 8
     """Prompts whose responses are printed side by side in the report."""
+
+
+class PolicyEvaluationSettings(EvaluationSettings):
+    """What `plumbob eval` measures of policies."""
+
+    pass_at: tuple[SamplesPerPrompt, ...] = ()
+    """Numbers k: the chance that one of k responses is right (pass@k), told of `samples_per_prompt`."""
+    right_from: Coefficient = 1.0
+    """A response is right whose reward is at least this."""
+    responses_file: Annotated[str, AfterValidator(usable_path)] | None = None
+    """A Parquet file to write, with every response and its scores; None writes none."""
+
+    @model_validator(mode="after")
+    def _check_pass_at(self) -> Self:
+        largest = max(self.pass_at, default=0)
+        if largest > self.samples_per_prompt:
+            raise ValueError(
+                f"evaluation.pass_at={largest} is told of that many responses or more to a prompt: set "
+                f"evaluation.samples_per_prompt={largest} at least"
+            )
+        return self

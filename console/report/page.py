@@ -1,23 +1,27 @@
-"""One self-contained `report.html` from what lies in a run's folder: metrics, samples, curves, settings."""
+"""One self-contained `report.html` from a run's folder: the question, the answer, and how to get it again."""
 
 import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.console.report.before_after import before_after_section
 from plumbob.console.report.curves import charts_of, figure_of
 from plumbob.console.report.html_page import html_page, html_table
+from plumbob.console.report.provenance import cost_section, data_section, question_section, reproduction_section
 from plumbob.console.report.samples import evaluation_samples, journal_samples
 from plumbob.console.report.style import PALETTE
 from plumbob.console.tables import duration, summary_table
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
+from plumbob.driver.run_folder.inputs import INPUTS_FILE, MODELS_FILE
 from plumbob.rollout.journal import JOURNAL_FOLDER
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE, read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
@@ -26,27 +30,49 @@ REPORT_FILE = "report.html"
 NUM_CURVES_SHOWN = 6
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """A stage that left steps: its folder, and its records in order, at least one."""
+
+    folder: Path
+    records: Sequence[StepRecord]
+
+    @property
+    def name(self) -> str:
+        return self.records[0].stage
+
+
 def write_report(run_dir: Path) -> Path:
     """Write the report beside what it is made of, and give its path; UserError when the folder is no run."""
     with from_outside(f"{run_dir}: cannot be looked into"):
         if not (run_dir / RESOLVED_FILE).is_file():
             raise UserError(f"{run_dir}: this is no run: it has no {RESOLVED_FILE}")
-        has_summary = (run_dir / SUMMARY_FILE).exists()
     resolved = _read_json(run_dir / RESOLVED_FILE)
-    summary = _read_json(run_dir / SUMMARY_FILE) if has_summary else {}
+    summary, inputs, models = (_read_if_there(run_dir / name) for name in (SUMMARY_FILE, INPUTS_FILE, MODELS_FILE))
     with _made_of(run_dir / SUMMARY_FILE):
-        results = [_summary_section(summary), _notes_section(summary.get("stages", {}))]
+        result, findings = _summary_section(summary), _findings_section(summary.get("stages", {}))
         order = list(summary.get("stages", {}))
+    stages = _read_stages(run_dir, order)
+    records = [record for stage in stages for record in stage.records]
     with _made_of(run_dir / RESOLVED_FILE):
         config = resolved.get("config", {})
         title = f"{summary.get('name') or config.get('name') or run_dir.name}"
-        heading = f"<h1>{escape(title)}</h1>{_lead(summary, config)}"
+        heading = f"<h1>{escape(title)}</h1>{_lead(summary, config)}{question_section(config)}"
+        reproduction = reproduction_section(config, resolved, inputs)
+        data = data_section(config, inputs, models)
+    with _made_of(run_dir / SUMMARY_FILE):
+        changed = before_after_section(summary, {stage.name: stage.folder for stage in stages}, records)
+        cost = cost_section(summary, resolved, records)
     with _made_of(run_dir / SAMPLES_FILE):
         samples = evaluation_samples(run_dir / SAMPLES_FILE)
-    stages = _stage_sections(run_dir, order)
     shown = f"<h2>Responses side by side</h2>{samples}" if samples else ""
-    body = [heading, results[0], shown, *stages, results[1], _settings_section(resolved)]
-    page = html_page(title, body)
+    curves = [_curves_of(stage, is_alone=stage.folder == run_dir) for stage in stages]
+    body = [
+        *(heading, result, changed, findings, shown),
+        *curves,
+        *(data, cost, reproduction, _settings_section(resolved)),
+    ]
+    page = html_page(title, [part for part in body if part])
     partial = run_dir / f"{REPORT_FILE}.partial"
     partial.write_text(page, encoding="utf-8", errors="replace")  # Half a letter, as JSON may hold, is none in UTF-8.
     return partial.replace(run_dir / REPORT_FILE)
@@ -64,18 +90,26 @@ def _read_json(path: Path) -> dict[str, Any]:
     return read_json_object(path, f"{path}: expected JSON, as a run writes it", "put the file back")
 
 
-def _stage_sections(run_dir: Path, order: Sequence[str]) -> list[str]:
-    """Of each stage that left steps, in the order of the summary: a pipeline has a folder for each stage."""
-    files = sorted([*run_dir.glob(METRICS_FILE), *run_dir.glob(f"*/{METRICS_FILE}")])
-    sections: list[tuple[int, str]] = []
-    for file in files:
+def _read_if_there(path: Path) -> dict[str, Any]:
+    """Nothing where there is no such file: a run that is not finished, or an older one."""
+    return _read_json(path) if path.exists() else {}
+
+
+def _read_stages(run_dir: Path, order: Sequence[str]) -> list[_Stage]:
+    """Those that left steps, in the order of the summary: a pipeline has a folder for each stage."""
+    stages = []
+    for file in sorted([*run_dir.glob(METRICS_FILE), *run_dir.glob(f"*/{METRICS_FILE}")]):
         with _made_of(file):
             records = read_metrics(file.parent)
-            stage, curves = (records[0].stage, _stage_section(records)) if records else ("", "")
-        if curves:
-            samples = _journal_section(file.parent, is_alone=file.parent == run_dir)
-            sections.append((order.index(stage) if stage in order else len(order), curves + samples))
-    return [section for _, section in sorted(sections, key=lambda placed: placed[0])]
+        if records:
+            stages.append(_Stage(file.parent, records))
+    return sorted(stages, key=lambda stage: order.index(stage.name) if stage.name in order else len(order))
+
+
+def _curves_of(stage: _Stage, is_alone: bool) -> str:
+    with _made_of(stage.folder / METRICS_FILE):
+        curves = _stage_section(stage.records)
+    return curves + _journal_section(stage.folder, is_alone)
 
 
 # ------------------------------------------------------------------------------------------------------------- sections
@@ -155,7 +189,7 @@ def _journal_section(folder: Path, is_alone: bool) -> str:
     return f"<details><summary>Responses that it learnt from</summary>{samples}</details>"
 
 
-def _notes_section(stages: Mapping[str, Mapping[str, Any]]) -> str:
+def _findings_section(stages: Mapping[str, Mapping[str, Any]]) -> str:
     notes = [f"{name}: {note}" for name, stage in stages.items() for note in stage.get("notes", [])]
     notes += [
         f"{name}, step {alarm['step']}: {alarm['message']}"
@@ -163,9 +197,10 @@ def _notes_section(stages: Mapping[str, Mapping[str, Any]]) -> str:
         for alarm in stage.get("monitors", [])
     ]
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f"<h2>Notes</h2><ul>{items}</ul>" if items else ""
+    return f"<h2>Findings</h2><ul>{items}</ul>" if items else ""
 
 
 def _settings_section(resolved: Mapping[str, Any]) -> str:
     text = escape(json.dumps(resolved, indent=2, ensure_ascii=False))
-    return f"<h2>Settings</h2><details><summary>Configuration, packages, machine</summary><pre>{text}</pre></details>"
+    details = f"<details><summary>Configuration, packages, machine</summary><pre>{text}</pre></details>"
+    return f'<section class="screen"><h2>Settings</h2>{details}</section>'

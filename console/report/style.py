@@ -43,4 +43,16 @@ svg { display: block; width: 100%; height: auto; font-family: system-ui, sans-se
 .responses { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)) }
 .response { padding: .6rem .9rem; border-top: 1px solid var(--line) }
 .response p { margin: .2rem 0; white-space: pre-wrap }
+p.question { font-size: 1.1rem; margin: .6rem 0 }
+dl.facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .25rem 1rem; margin: 0 }
+dl.facts dt { color: var(--dim) } dl.facts dd { margin: 0 }
+@media (max-width: 30rem) { dl.facts { grid-template-columns: 1fr } dl.facts dd { margin-bottom: .5rem } }
+
+@media print {
+  :root { color-scheme: light } @page { margin: 14mm }
+  body { font-size: 10pt; max-width: none; margin: 0; padding: 0 }
+  h2, h3 { break-after: avoid } figure, .sample, tr, li, dl.facts > * { break-inside: avoid }
+  details, .screen { display: none }
+  .bar, .key i { print-color-adjust: exact }
+}
 """

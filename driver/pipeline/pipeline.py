@@ -35,20 +35,17 @@ from plumbob.configs.settings.models import (
     PretrainedPolicySettings,
     RewardEncoderSettings,
 )
-from plumbob.configs.settings.training import CalibrationSettings
+from plumbob.configs.settings.training import CalibrationSettings, PolicyEvaluationSettings
 from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.disk_errors import replace_text
+from plumbob.driver.measures.policy_metrics import policy_metrics, response_metrics
+from plumbob.driver.measures.response_tables import write_samples
 from plumbob.driver.pipeline.pipeline_data import PreparedFiles
 from plumbob.driver.pipeline.pipeline_files import Files
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
 from plumbob.driver.stages import reward_stage
-from plumbob.driver.stages.evaluation import (
-    measure_policies,
-    policy_metrics,
-    response_metrics,
-    write_samples,
-)
+from plumbob.driver.stages.evaluation import measure_policies
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import StageBody, StageContext, run_stage
@@ -182,7 +179,7 @@ class Pipeline:
             policy=EvaluatedPolicySettings(model=self._folders.online, baseline=self._folders.sft, **self._base),
             reward=self._run.reward.trained(self._folders.reward_model),
             rollout=self._run.rollout,
-            evaluation=self._run.evaluation,
+            evaluation=PolicyEvaluationSettings(**self._run.evaluation.model_dump()),
         )
 
 

@@ -1,79 +1,108 @@
-"""What a run's folder knows of the adapter that it made: of which stage, on which data, from which base, how good."""
+"""What a run's folder knows of the policy that it made: of which stage, on which data, from what, how good."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plumbob.configs.paths import ADAPTER_CONFIG_FILE
 from plumbob.configs.renamed_keys import with_new_names
 from plumbob.configs.resolved_copy import RESOLVED_FILE
-from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
-from plumbob.driver.run_folder.folder import SUMMARY_FILE, find_run
+from plumbob.driver.run_folder.folder import SUMMARY_FILE
 from plumbob.driver.run_folder.inputs import INPUTS_FILE, MODELS_FILE
 from plumbob.models.library.base_digest import digest_of_base
 from plumbob.models.library.library_entry import NOT_QUANTISED, DataFile, TrainingFacts
 from plumbob.models.resolution import base_of, read_adapter_config
 from plumbob.trainers.learner.export import TASKS_FOLDER
 
-RESULT = "policy"
-"""In the folder of a run or of a stage."""
-
 NO_SCORES = frozenset({"seconds", "peak_memory_gib"})
 """Numbers of a stage's summary that say nothing of what it made, beside all counts."""
 
 
-def find_adapter(text: str) -> Path:
-    """The adapter's folder that RUN_OR_FOLDER means: one itself, or the result of a run by its folder or name.
+@dataclass(frozen=True)
+class RunRecord:
+    """The files of the run that a policy is the result of.
 
-    Raises:
-        UserError: it is neither.
+    Attributes:
+        folder: of the run.
+        stage: of the run, such as sft.
+        resolved: the content of its `resolved.json`, empty as the others where the file is not there.
+        config: the settings in it, by today's names.
+        inputs, models: digests of what it read when it began.
+        summary: of the stage.
     """
-    given = Path(text).expanduser()
-    with from_outside(f"{text}: cannot be looked at", "give a folder that may be read"):
-        if (given / ADAPTER_CONFIG_FILE).is_file():
-            return given
-        run = given if any((given / name).exists() for name in (RESULT, "config.json")) else find_run(text)
-        if (run / RESULT / ADAPTER_CONFIG_FILE).is_file():
-            return run / RESULT
-        stages = sorted(str(path.parent) for path in run.glob(f"*/{RESULT}/{ADAPTER_CONFIG_FILE}"))
-    if stages:
-        raise UserError(f"{run}: several stages made adapters; give the folder of one: {', '.join(stages)}")
-    raise UserError(f"{run}: has no adapter as its result ({RESULT}/{ADAPTER_CONFIG_FILE})")
+
+    folder: Path
+    stage: str
+    resolved: Mapping[str, Any]
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    models: Mapping[str, Mapping[str, str]]
+    summary: Mapping[str, Any]
 
 
-def facts_of(adapter: Path) -> TrainingFacts:
-    """Of an adapter that lies where its run wrote it; of any other nothing is known.
+def record_of(policy: Path) -> RunRecord | None:
+    """Of an adapter, or a full model, that lies where its run wrote it; None of any other.
 
     Raises:
         UserError: a file of the run is damaged.
     """
-    place = adapter.resolve()
+    place = policy.resolve()
     # A soft prompt of one task lies below that of all.
     result = place.parents[1] if place.parent.name == TASKS_FOLDER else place
     run = next((each for each in result.parents[:2] if (each / RESOLVED_FILE).is_file()), None)
     if run is None:
-        return TrainingFacts()
+        return None
     resolved, inputs, models, summary = (
         _read(run / file) for file in (RESOLVED_FILE, INPUTS_FILE, MODELS_FILE, SUMMARY_FILE)
     )
-    with from_outside(f"{run}: its files are not as a run writes them", "copy the adapter's folder, and add that"):
+    with _as_written(run):
         config = with_new_names(resolved["config"])
         stage = config["kind"] if result.parent == run else result.parent.name
         stages = summary.get("stages", {})
         # The stage of a run that is one is called by what was asked for, such as grpo.
         if stage not in stages and result.parent == run and len(stages) == 1:
             stage = next(iter(stages))
-        policy = config.get("policy", {})
+        return RunRecord(run, str(stage), resolved, config, inputs, models, dict(stages.get(stage, {})))
+
+
+def facts_of(policy: Path) -> TrainingFacts:
+    """As far as its run's files say it; nothing is known of a policy that does not lie where a run wrote it.
+
+    Raises:
+        UserError: as `record_of`.
+    """
+    run = record_of(policy)
+    if run is None:
+        return TrainingFacts()
+    with _as_written(run.folder):
         return TrainingFacts(
-            run=str(run),
-            stage=str(stage),
-            trained=resolved.get("time"),
-            base_digest=digest_of_base(_files_of_base(models, base_of(place, read_adapter_config(place)))),
-            quantization=policy.get("quantization") or NOT_QUANTISED,
-            data={key: DataFile(file=_file_of(key, config), digest=digest) for key, digest in inputs.items()} or None,
-            scores=_scores(stages.get(stage, {})) or None,
+            run=str(run.folder),
+            stage=run.stage,
+            trained=run.resolved.get("time"),
+            base_digest=_digest_of_base(policy.resolve(), run.models),
+            quantization=run.config.get("policy", {}).get("quantization") or NOT_QUANTISED,
+            data=data_of(run) or None,
+            scores=_scores(run.summary) or None,
         )
+
+
+def data_of(run: RunRecord) -> dict[str, DataFile]:
+    """Setting -> the records that it named."""
+    return {key: DataFile(file=_file_of(key, run.config), digest=digest) for key, digest in run.inputs.items()}
+
+
+def _as_written(run: Path) -> AbstractContextManager[None]:
+    return from_outside(f"{run}: its files are not as a run writes them", "copy the policy's folder, and give that")
+
+
+def _digest_of_base(place: Path, models: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Of an adapter's base; a full model has none."""
+    if not (place / ADAPTER_CONFIG_FILE).is_file():
+        return None
+    return digest_of_base(_files_of_base(models, base_of(place, read_adapter_config(place))))
 
 
 def _files_of_base(models: Mapping[str, Mapping[str, str]], base: str) -> dict[str, str]:

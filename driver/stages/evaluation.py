@@ -1,18 +1,26 @@
-"""Measures reward models on pairs, and policies on prompts against a baseline."""
+"""Measures reward models on pairs, and policies on prompts: against a baseline, and each against each."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import EvalRun
-from plumbob.core.statistics import Interval, calibration_error, compare, mean_interval, proportion_interval
+from plumbob.core.statistics import calibration_error, proportion_interval
 from plumbob.data.records import Ranking
+from plumbob.driver.measures.policy_metrics import (
+    ComparedResponses,
+    Metrics,
+    Responses,
+    pass_metrics,
+    policy_metrics,
+    response_metrics,
+    win_rates,
+)
+from plumbob.driver.measures.response_tables import write_responses
 from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy, prepare_eval, scorer_of
 from plumbob.driver.stages.model_sampling import ModelSampling, rollout_of
 from plumbob.driver.stages.stage import PreparedStage
@@ -23,46 +31,21 @@ from plumbob.reward.scorer import Scorer, ScoreRequest
 from plumbob.rollout.requests import sample_requests
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.samplers.sampler import NUM_HELD
+from plumbob.trainers.forgetting.retention import nats_per_token, perplexity
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.collector import rows_of, score_requests
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.trainers.online.trajectories import collate_rollouts
 
-Metrics = dict[str, Any]
 GoldReward = Callable[[str, str], float]
 """(prompt, response) -> how good it is; stands outside all that was trained."""
 
 EVALUATION_STEP = -1
 """Stands where the step does in the seeds of sampled responses."""
 
-
-@dataclass(frozen=True)
-class Responses:
-    """One policy's responses. Arrays are [prompts, samples].
-
-    Attributes:
-        rollouts: prompt by prompt, in order.
-        scores: the reward model's.
-        gold: of the gold reward; None where there is none.
-        num_failed: those that a part of the reward could not score, and gave what was set for that.
-    """
-
-    rollouts: tuple[Rollout, ...]
-    scores: NDArray[np.float64]
-    gold: NDArray[np.float64] | None
-    num_failed: int = field(default=0, kw_only=True)
-
-
-@dataclass(frozen=True)
-class ComparedResponses(Responses):
-    """Beside a baseline.
-
-    Attributes:
-        kl: log pi - log pi_baseline of each whole response, in nats; its mean is the KL from the baseline.
-    """
-
-    kl: NDArray[np.float64]
+ALONE, BASELINE = "policy", "baseline"
+"""What a policy that is measured alone is called beside its baseline."""
 
 
 def prepare(run: EvalRun) -> PreparedStage:
@@ -82,19 +65,44 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
         scorer = FormScorer(scorer, policy.scored)
     if policy is None or settings is None:
         return StageResult(metrics, data.notes or None)
-    if policy.baseline is None:
-        responses = PolicySampling(run, policy, session, scorer).responses(policy.opened, None)
-        metrics |= response_metrics(responses) | {"baseline": None}
-    elif policy.beside:
-        metrics["baseline"] = settings.baseline or policy.baseline.source.base
-        baseline, measured = measure_beside(run, policy, session, scorer)
-        policies = {name: policy_metrics(one, baseline) for name, one in measured.items()}
-        return StageResult(metrics, data.notes or None, policies)
-    else:
-        measured = measure_policies(run, policy, session, scorer, {"policy": policy.opened}, None)
-        metrics |= policy_metrics(measured["policy"], measured["baseline"])
-        metrics["baseline"] = settings.baseline or policy.baseline.source.base
-    return StageResult(metrics, data.notes or None)
+    measured = measure_policies(run, policy, session, scorer, policy.beside or {ALONE: policy.opened}, None)
+    if run.evaluation.responses_file is not None:
+        write_responses(Path(run.evaluation.responses_file), measured, run.evaluation.right_from)
+    metrics[BASELINE] = None if policy.baseline is None else settings.baseline or policy.baseline.source.base
+    perplexities = _perplexities(run, policy, session)
+    if BASELINE in perplexities:
+        metrics["baseline_perplexity"] = perplexities[BASELINE]
+    policies = {
+        name: _metrics_of(run, name, measured) | ({"perplexity": perplexities[name]} if name in perplexities else {})
+        for name in policy.beside or (ALONE,)
+    }
+    if not policy.beside:
+        return StageResult(policies[ALONE] | metrics, data.notes or None)
+    return StageResult(metrics | {"win_rates": win_rates(measured)}, data.notes or None, policies)
+
+
+def _metrics_of(run: EvalRun, name: str, measured: Mapping[str, Responses]) -> Metrics:
+    """A policy's own, and those against the baseline where there is one."""
+    policy, baseline = measured[name], measured.get(BASELINE)
+    metrics = response_metrics(policy) if baseline is None else policy_metrics(policy, baseline)
+    return metrics | pass_metrics(policy, run.evaluation.pass_at, run.evaluation.right_from)
+
+
+def _perplexities(run: EvalRun, policy: EvaluatedPolicy, session: Session) -> Metrics:
+    """Policy, or the baseline -> its perplexity on the text; nothing where there is no text.
+
+    Learners compute as the baseline of an evaluation: each policy is that in turn.
+    """
+    if policy.text is None or run.policy is None:
+        return {}
+    refs = {name: opened.ref.name for name, opened in (policy.beside or {ALONE: policy.opened}).items()}
+    if policy.baseline is not None:
+        refs[BASELINE] = run.policy.baseline or policy.baseline.source.base
+    found = {}
+    for name, model in refs.items():
+        as_baseline = run.model_copy(update={"policy": run.policy.model_copy(update={"baseline": model})})
+        found[name] = perplexity(nats_per_token(policy.text, session.start_learners(as_baseline), "reference"))
+    return found
 
 
 def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:
@@ -142,7 +150,9 @@ class PolicySampling:
     def responses(self, opened: OpenedPolicy, gold_reward: GoldReward | None) -> Responses:
         return self._scored(self._serving.serve(opened).sample(self._requests), gold_reward)
 
-    def responses_beside(self, adapters: Mapping[str, OpenedPolicy]) -> dict[str, Responses]:
+    def responses_beside(
+        self, adapters: Mapping[str, OpenedPolicy], gold_reward: GoldReward | None
+    ) -> dict[str, Responses]:
         """Of adapters on one base, which an engine holds at once: it makes their responses to a prompt together."""
         names, found = list(adapters), {}
         for held in (names[start : start + NUM_HELD] for start in range(0, len(names), NUM_HELD)):
@@ -150,7 +160,7 @@ class PolicySampling:
             rollouts = group.sample([_of_version(one, version) for one in self._requests for version in versions])
             for index, name in enumerate(held):
                 own = zip(rollouts[index :: len(held)], self._requests, strict=True)
-                found[name] = self._scored([replace(rollout, request=request) for rollout, request in own], None)
+                found[name] = self._scored([replace(rollout, request=request) for rollout, request in own], gold_reward)
         return found
 
     def _scored(self, rollouts: Sequence[Rollout], gold_reward: GoldReward | None) -> Responses:
@@ -160,7 +170,9 @@ class PolicySampling:
         gold = None
         if gold_reward is not None:
             gold = np.array([gold_reward(one.prompt, one.response) for one in asked]).reshape(self._shape)
-        return Responses(tuple(rollouts), scores, gold, num_failed=sum(bool(score.failures) for score in found))
+        num_failed = sum(bool(score.failures) for score in found)
+        parts = tuple(score.parts for score in found)
+        return Responses(tuple(rollouts), scores, gold, num_failed=num_failed, parts=parts)
 
 
 def _of_version(request: SampleRequest, version: int) -> SampleRequest:
@@ -175,33 +187,34 @@ def measure_policies(
     scorer: Scorer,
     policies: Mapping[str, OpenedPolicy],
     gold_reward: GoldReward | None,
-) -> dict[str, ComparedResponses]:
-    """Every policy and the baseline on the same prompts with the same seeds; the baseline is under "baseline"."""
-    assert policy.baseline is not None, "there is nothing to compare with"
-    sampling = PolicySampling(run, policy, session, scorer)
-    learners = session.start_learners(run)
-    return {
-        name: _compared(sampling.responses(opened, gold_reward), run, policy, learners)
-        for name, opened in {"baseline": policy.baseline, **policies}.items()
-    }
+) -> dict[str, Responses]:
+    """Every policy on the same prompts with the same seeds; the baseline, where there is one, is under "baseline".
 
-
-def measure_beside(
-    run: EvalRun, policy: EvaluatedPolicy, session: Session, scorer: Scorer
-) -> tuple[ComparedResponses, dict[str, ComparedResponses]]:
-    """The baseline, and each of the adapters that are held at once, on the same prompts with the same seeds."""
-    assert policy.baseline is not None, "an adapter has a base"
+    Beside a baseline they are ComparedResponses. Adapters that one engine holds at once are sampled from together.
+    """
     sampling = PolicySampling(run, policy, session, scorer)
-    learners = session.start_learners(run)
-    baseline = _compared(sampling.responses(policy.baseline, None), run, policy, learners)
-    found = sampling.responses_beside(policy.beside)
-    return baseline, {name: _compared(one, run, policy, learners) for name, one in found.items()}
+    learners = None if policy.baseline is None else session.start_learners(run)
+    found: dict[str, Responses] = {}
+    if policy.baseline is not None:
+        found[BASELINE] = sampling.responses(policy.baseline, gold_reward)
+    held = {name: opened for name, opened in policies.items() if name in policy.held}
+    found |= sampling.responses_beside(held, gold_reward)
+    found |= {name: sampling.responses(one, gold_reward) for name, one in policies.items() if name not in held}
+    if learners is not None:
+        found = {name: _compared(one, run, policy, learners) for name, one in found.items()}
+    order = ([BASELINE] if BASELINE in found else []) + list(policies)
+    return {name: found[name] for name in order}
 
 
 def _compared(found: Responses, run: EvalRun, policy: EvaluatedPolicy, learners: Learners) -> ComparedResponses:
     kl = kl_from_baseline(found.rollouts, policy.pad_id, learners, run.rollout.temperature)
     return ComparedResponses(
-        found.rollouts, found.scores, found.gold, kl.reshape(found.scores.shape), num_failed=found.num_failed
+        found.rollouts,
+        found.scores,
+        found.gold,
+        kl.reshape(found.scores.shape),
+        num_failed=found.num_failed,
+        parts=found.parts,
     )
 
 
@@ -214,62 +227,3 @@ def kl_from_baseline(
     baseline = learners.compute(batch, "reference", forward_actions)
     difference = np.where(trajectories.action_mask.numpy(), trajectories.sampler_logprobs.numpy() - baseline, 0.0)
     return difference.sum(axis=1, dtype=np.float64)
-
-
-def response_metrics(policy: Responses) -> Metrics:
-    """What a policy's responses are by themselves, whatever they are compared with."""
-    metrics: Metrics = {
-        "reward": float(policy.scores.mean()),
-        "answer_tokens": float(np.mean([rollout.action_mask.sum() for rollout in policy.rollouts])),
-        "missing_eos_share": float(np.mean([rollout.finish_reason != "stop" for rollout in policy.rollouts])),
-    }
-    if policy.num_failed:
-        metrics["reward_failures"] = policy.num_failed
-    return metrics if policy.gold is None else metrics | {"gold_score": float(policy.gold.mean())}
-
-
-def policy_metrics(policy: ComparedResponses, baseline: ComparedResponses) -> Metrics:
-    """A policy's metrics, those against the baseline with their 95% intervals; the gold reward's where there is one."""
-    reward = compare(policy.scores, baseline.scores)
-    metrics = response_metrics(policy) | {
-        "reward_gain": reward.gain.mean,
-        "reward_gain_ci95": reward.gain.ci95,
-        "win_rate": reward.win_rate.mean,
-        "win_rate_ci95": reward.win_rate.ci95,
-        "kl": _mean(policy.kl).mean,
-        "kl_ci95": _mean(policy.kl).ci95,
-        "num_prompts": len(policy.scores),
-    }
-    if policy.gold is not None and baseline.gold is not None:
-        gold = compare(policy.gold, baseline.gold)
-        metrics |= {
-            "gold_gain": gold.gain.mean,
-            "gold_gain_ci95": gold.gain.ci95,
-            "win_rate": gold.win_rate.mean,
-            "win_rate_ci95": gold.win_rate.ci95,
-            "reward_win_rate": reward.win_rate.mean,
-        }
-    return metrics
-
-
-def write_samples(path: Path, measured: Mapping[str, ComparedResponses], num_shown: int) -> None:
-    """`samples.jsonl`: the first prompts with every policy's response side by side."""
-    first = next(iter(measured.values()))
-    per_prompt = first.scores.shape[1]
-    with path.open("w") as file:
-        for prompt in range(min(num_shown, len(first.scores))):
-            responses = {}
-            for name, policy in measured.items():
-                responses[name] = {
-                    "text": policy.rollouts[prompt * per_prompt].response,
-                    "reward": float(policy.scores[prompt, 0]),
-                }
-                if policy.gold is not None:
-                    responses[name]["gold"] = float(policy.gold[prompt, 0])
-            text = first.rollouts[prompt * per_prompt].request.prompt
-            file.write(json.dumps({"prompt": text, "answers": responses}, ensure_ascii=False) + "\n")
-
-
-def _mean(values: NDArray[np.float64]) -> Interval:
-    """Over prompts, the samples of one averaged."""
-    return mean_interval(values.mean(axis=1))

@@ -18,6 +18,8 @@ from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
 from plumbob.data.records import Ranking
 from plumbob.data.rendered_rows import RenderedRow, prompt_rows, text_rows
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.driver.measures.response_tables import check_writable_table
+from plumbob.driver.run_folder.made_policy import short_name
 from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.library.base_digest import known_base
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
@@ -28,6 +30,8 @@ from plumbob.reward.open_scorer import check_reward, check_rows
 from plumbob.reward.reward_models.reward_prompts import RewardPrompts
 from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.samplers.open_sampler import support_for
+from plumbob.trainers.forgetting.packed_text import PackedText
+from plumbob.trainers.forgetting.retention import measured_text
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class EvaluatedPolicy:
         opened: the policy.
         baseline: what it is compared with; None for a full model without one, which is described by itself.
         scored: how the reward model reads the prompts; None where it reads them as the policy does.
-        beside: name -> each adapter that is measured beside the policy, which is among them; none where it is alone.
+        beside: name -> each policy that is measured beside the others, this one first; none where it is alone.
+        held: names of the adapters among them that one engine holds at once; each other has the engine to itself.
+        text: what perplexity is measured on; None measures none.
     """
 
     opened: OpenedPolicy
@@ -47,6 +53,8 @@ class EvaluatedPolicy:
     pad_id: int
     scored: RewardPrompts | None = None
     beside: Mapping[str, OpenedPolicy] = field(default_factory=dict)
+    held: frozenset[str] = frozenset()
+    text: PackedText | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ class EvalInput:
 def prepare_eval(run: EvalRun) -> EvalInput:
     """Read and check pairs and prompts. Raises UserError; starts and writes nothing."""
     check_reward(scorer_of(run).reward)
+    if run.evaluation.responses_file is not None:
+        check_writable_table(Path(run.evaluation.responses_file))
     notes: tuple[str, ...] = ()
     pairs: tuple[Ranking, ...] = ()
     policy = None
@@ -100,7 +110,7 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     support = support_for(rollout_of(run), opened)
     tokenizer = opened.tokenizer
     check_served(opened, support)
-    beside = _open_beside(settings, opened, run.rollout, support)
+    beside, held = _open_beside(settings, opened, run.rollout, support)
     baseline = open_baseline(settings)
     if baseline is not None:
         check_served(baseline, support, ("reference",))
@@ -116,36 +126,27 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     positions = min(each.num_positions for each in (opened, *beside.values()))
     check_context(longest, run.rollout.max_tokens, positions)
     notes = read.notes + encoded.notes + scored.notes([prompt.text for prompt in prompts])
-    return EvaluatedPolicy(opened, baseline, prompts, tokenizer.pad_token_id, scored, beside), notes
+    text = None
+    if run.perplexity is not None:
+        text = measured_text("perplexity", run.perplexity, opened)
+        notes += text.notes
+    return EvaluatedPolicy(opened, baseline, prompts, tokenizer.pad_token_id, scored, beside, held, text), notes
 
 
 def _open_beside(
     settings: EvaluatedPolicySettings, policy: OpenedPolicy, rollout: RolloutSettings, support: AdapterSupport
-) -> dict[str, OpenedPolicy]:
-    """The policy and the further adapters, which one engine is to hold, by the ends of their names or all of these.
+) -> tuple[dict[str, OpenedPolicy], frozenset[str]]:
+    """The policy and the further ones, by the ends of their names or all of these; and which one engine is to hold.
+
+    Held at once are adapters of the policy's kind on its base, where it is one itself.
 
     Raises:
-        UserError: one is no adapter of the policy's kind on its base, reads its prompts otherwise, or cannot be served.
+        UserError: one reads its prompts otherwise, cannot be served, or is given twice.
     """
     if not settings.also:
-        return {}
-    if rollout.adapter == "merged":
-        raise UserError(
-            f"{POLICY_ALSO} has an engine hold several adapters at once, and rollout.adapter=merged holds one: leave "
-            f"rollout.adapter out, or measure them one by one"
-        )
+        return {}, frozenset()
     opened = [policy, *map(open_policy, settings.also_refs)]
     for each in opened:
-        if each.source.adapter is None:
-            raise UserError(f"{each.ref}: is a full model; {POLICY_ALSO} is for adapters on one base: measure it alone")
-        if known_base(each.source.base) != known_base(policy.source.base):
-            raise UserError(
-                f"{each.ref}: is on the base {each.source.base}, and {policy.ref} on {policy.source.base}: an engine "
-                f"holds adapters on one base: measure it alone"
-            )
-        kinds = [read_adapter_config(one.source.adapter)["peft_type"] for one in (each, policy) if one.source.adapter]
-        if kinds[0] != kinds[-1]:
-            raise UserError(f"{each.ref}: is {kinds[0]}, and {policy.ref} {kinds[-1]}: measure it alone")
         if _tokenizer(each) != _tokenizer(policy):
             raise UserError(f"{each.ref}: has another tokenizer than {policy.ref}: measure it alone")
         check_served(each, support)
@@ -153,8 +154,22 @@ def _open_beside(
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{POLICY_ALSO}: {twice} is given twice; give it once")
-    ends = [Path(name).name for name in names]
-    return dict(zip(ends if len(set(ends)) == len(ends) else names, opened, strict=True))
+    ends = [short_name(name) for name in names]
+    beside = dict(zip(ends if len(set(ends)) == len(ends) else names, opened, strict=True))
+    held = frozenset(name for name, each in beside.items() if _is_held_with(each, policy))
+    if rollout.adapter == "merged" and len(held) > 1:
+        raise UserError(
+            f"{POLICY_ALSO} has an engine hold several adapters at once, and rollout.adapter=merged holds one: leave "
+            f"rollout.adapter out, or measure them one by one"
+        )
+    return beside, held
+
+
+def _is_held_with(other: OpenedPolicy, policy: OpenedPolicy) -> bool:
+    """Whether one engine can hold both, as adapters."""
+    adapters = [one.source.adapter for one in (other, policy) if one.source.adapter is not None]
+    kinds = {str(read_adapter_config(adapter)["peft_type"]) for adapter in adapters}
+    return len(adapters) == 2 and len(kinds) == 1 and known_base(other.source.base) == known_base(policy.source.base)
 
 
 def _tokenizer(opened: OpenedPolicy) -> list[bytes]:

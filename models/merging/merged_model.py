@@ -64,7 +64,7 @@ def write_merged(
         RunFailed: what was written is not what was computed.
     """
     if folder.exists():
-        raise UserError(f"--full={folder}: is there already; give a folder that is not")
+        raise UserError(f"{folder}: is there already; give a folder that is not")
     kind = adapter.config.get("peft_type")
     if kind not in MERGED_TYPES:
         raise UserError(
@@ -89,7 +89,7 @@ def write_merged(
     asked = _dtype(opened) if dtype is None else DTYPES[dtype]
     _round_parameters(model, asked)
     fix = "give a folder that may be written, with room for the model"
-    with from_outside(f"--full={folder}: cannot be written", fix), replaced(folder) as partial:
+    with from_outside(f"{folder}: cannot be written", fix), replaced(folder) as partial:
         save_model(model, opened.tokenizer, partial)
         _copy_generation(opened, partial)
         written = _reloaded(opened, partial, asked)

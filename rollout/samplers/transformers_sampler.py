@@ -66,6 +66,13 @@ class TransformersSampler:
     def version(self) -> int:
         return self._version
 
+    @property
+    def in_progress(self) -> tuple[ResponseInProgress, ...]:
+        """The responses that are being made now, as far as they are."""
+        return (
+            () if self._batch is None else tuple(self._batch.responses[row] for row in sorted(self._batch.unfinished))
+        )
+
     def submit(self, requests: Sequence[SampleRequest]) -> None:
         self._queue.extend([begin_response(self._spec, self._context, self._version, request) for request in requests])
 
@@ -102,8 +109,7 @@ class TransformersSampler:
         return finished
 
     def cancel(self) -> list[Rollout]:
-        running = [self._batch.responses[row] for row in sorted(self._batch.unfinished)] if self._batch else []
-        responses = [*running, *self._queue]
+        responses = [*self.in_progress, *self._queue]
         self._batch = None
         self._queue.clear()
         return [response.finish("partial", self._spec.worker, self._codec) for response in responses]

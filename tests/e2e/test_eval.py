@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from plumbob.configs.load_run import load_eval
 from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
-from plumbob.driver.run_folder.made_adapter import facts_of, find_adapter
+from plumbob.driver.run_folder.made_adapter import facts_of
+from plumbob.driver.run_folder.made_policy import find_adapter
 from plumbob.driver.stages.evaluation import EVALUATION_STEP
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.model_sampling import sampler_spec

@@ -40,3 +40,15 @@ def largest_gap(model: Any, rows: Sequence[JournalRow], name: str, temperature: 
         np.abs(plain_logprobs(model, row.prompt_ids, row.token_ids, temperature) - getattr(row, name)) for row in rows
     ]
     return float(np.concatenate(gaps).max())
+
+
+@torch.no_grad()
+def plain_greedy(model: Any, prompt: Sequence[int], num_tokens: int, end: int) -> list[int]:
+    """The likeliest token each time, without the token that ends the response. [T]."""
+    ids = list(prompt)
+    while len(ids) < len(prompt) + num_tokens:
+        token = int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+        if token == end:
+            break
+        ids.append(token)
+    return ids[len(prompt) :]

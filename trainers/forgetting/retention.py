@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plumbob.configs.settings.data import RetentionSettings
+from plumbob.configs.settings.data import PerplexitySettings, RetentionSettings
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.tokenization import TokenBatch
+from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedModel
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.trainers.forgetting.next_token import num_predicted_tokens, predicted_mask
@@ -38,12 +39,7 @@ class RetainedText:
 
     def nats_per_token(self, learners: Learners) -> float:
         """-log p of a token under the policy as it is now, mean over the text's predicted tokens."""
-        total, num_tokens = 0.0, 0.0
-        for start in range(0, len(self.text.blocks), BLOCKS_IN_CALL):
-            batch = self.text.batch_of(np.arange(start, min(start + BLOCKS_IN_CALL, len(self.text.blocks))))
-            total -= float(learners.compute(batch, "policy", block_logprobs).astype(np.float64).sum())
-            num_tokens += num_predicted_tokens(batch)
-        return total / num_tokens
+        return nats_per_token(self.text, learners, "policy")
 
     def result(self, before: float, after: float) -> StageResult:
         """What becomes of nats a token, with a sentence for the user where the limit is passed."""
@@ -64,6 +60,16 @@ class RetainedText:
         return result.with_metrics(found.metrics, *(found.notes or ()))
 
 
+def nats_per_token(text: PackedText, learners: Learners, role: ModelRole) -> float:
+    """-log p of a token under the model in that role, mean over the text's predicted tokens."""
+    total, num_tokens = 0.0, 0.0
+    for start in range(0, len(text.blocks), BLOCKS_IN_CALL):
+        batch = text.batch_of(np.arange(start, min(start + BLOCKS_IN_CALL, len(text.blocks))))
+        total -= float(learners.compute(batch, role, block_logprobs).astype(np.float64).sum())
+        num_tokens += num_predicted_tokens(batch)
+    return total / num_tokens
+
+
 def perplexity(nats_per_token: float) -> float:
     """exp(-mean log p of a token): the number of tokens that a uniform guess as good would choose among."""
     try:
@@ -81,10 +87,12 @@ def block_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
 
 def prepare_retention(settings: RetentionSettings | None, opened: OpenedModel) -> RetainedText | None:
     """Read, cut, and keep the blocks that are measured. Raises UserError."""
-    if settings is None:
-        return None
-    packed = pack_text("retention", settings, opened, is_learnt=False)
+    return None if settings is None else RetainedText(settings, measured_text("retention", settings, opened))
+
+
+def measured_text(key: str, settings: PerplexitySettings, opened: OpenedModel) -> PackedText:
+    """As `pack_text`, of at most as many blocks as are measured, spread evenly over the text."""
+    packed = pack_text(key, settings, opened, is_learnt=False)
     num_kept = min(settings.max_blocks, len(packed.blocks))
     indices = np.arange(num_kept) * len(packed.blocks) // num_kept
-    blocks = tuple(packed.blocks[index] for index in indices)
-    return RetainedText(settings, replace(packed, blocks=blocks))
+    return replace(packed, blocks=tuple(packed.blocks[index] for index in indices))

@@ -26,7 +26,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """What the run's files know of it goes with it; the run, or the folder, stays as it is."""
-    from plumbob.driver.run_folder.made_adapter import facts_of, find_adapter
+    from plumbob.driver.run_folder.made_adapter import facts_of
+    from plumbob.driver.run_folder.made_policy import find_adapter
     from plumbob.models.library.adding import add_adapter
 
     library, folder = library_of(arguments), find_adapter(arguments.adapter)

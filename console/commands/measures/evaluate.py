@@ -7,7 +7,7 @@ from typing import Any
 
 from plumbob.console.exit_codes import OK
 from plumbob.console.options import add_json, add_overrides
-from plumbob.console.tables import aligned, number
+from plumbob.console.tables import aligned, interval, number, percent
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 
@@ -42,15 +42,21 @@ def run(arguments: Namespace) -> int:
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """A metric a line; of policies that were measured beside one another, a column for each."""
-    policies = result.get("policies", {})
-    alone = aligned(_flat({name: value for name, value in result.items() if name != "policies"}))
+    """A metric a line; of policies that were measured beside one another, a column for each, and who wins how often."""
+    policies, rates = result.get("policies", {}), result.get("win_rates", {})
+    alone = aligned(_flat({name: value for name, value in result.items() if name not in ("policies", "win_rates")}))
     if not policies:
         return alone
     columns = {name: dict(_flat(metrics)) for name, metrics in policies.items()}
     names = dict.fromkeys(metric for column in columns.values() for metric in column)
     rows = [[name, *(column.get(name, "") for column in columns.values())] for name in names]
-    return [*alone, "", *aligned([["", *columns], *rows])]
+    wins = [[f"{name} wins against", *(_rate(found.get(other)) for other in rates)] for name, found in rates.items()]
+    shown = [*alone, "", *aligned([["", *columns], *rows])]
+    return [*shown, "", *aligned([["", *rates], *wins])] if rates else shown
+
+
+def _rate(rate: Mapping[str, Any] | None) -> str:
+    return "" if rate is None else f"{percent(rate['win_rate'])} {interval(rate['ci95'], percent)}"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[str]]:

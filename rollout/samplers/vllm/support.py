@@ -1,7 +1,6 @@
 """What vLLM 0.32 serves, known before it is started: another release is looked up anew here and nowhere else."""
 
 from dataclasses import replace
-from typing import get_args
 
 from plumbob.core.errors import UserError
 from plumbob.models.tuning.adapter_support import AdapterSupport
@@ -9,13 +8,16 @@ from plumbob.models.tuning.adapter_support import AdapterSupport
 MIN_HEAD_WIDTH = 32
 """vLLM's CPU attention serves heads of 32 and more."""
 
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Its `MaxLoRARanks`: what the rank of an engine's adapters may be at most."""
+
 MERGED_INTO = frozenset({"GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"})
 """Architectures whose weights were read back, of each kind of module, and compared."""
 
 VLLM_SUPPORT = AdapterSupport(
     engine="vLLM",
     instead="set rollout.engine.kind=transformers",
-    max_rank=512,
+    max_rank=LORA_RANKS[-1],
     # Its classes' `embedding_modules`. Linear layers inside the model it serves for every architecture that takes LoRA.
     embedding_architectures=frozenset(
         f"{name}ForCausalLM"
@@ -54,13 +56,11 @@ WEIGHTS_SUPPORT = replace(MERGED_SUPPORT, instead="set rollout.engine.kind=trans
 
 
 def accepted_rank(rank: int) -> int:
-    """The smallest maximum rank that the installed vLLM accepts and `rank` fits in."""
-    from vllm.config.lora import MaxLoRARanks
-
-    accepted = [limit for limit in get_args(MaxLoRARanks) if limit >= rank]
+    """The smallest maximum rank that vLLM accepts and `rank` fits in."""
+    accepted = [limit for limit in LORA_RANKS if limit >= rank]
     if not accepted:
         raise UserError(
-            f"an adapter of rank {rank}: {VLLM_SUPPORT.engine} serves LoRA up to rank {max(get_args(MaxLoRARanks))}; "
+            f"an adapter of rank {rank}: {VLLM_SUPPORT.engine} serves LoRA up to rank {max(LORA_RANKS)}; "
             f"lower policy.tuning.rank or {VLLM_SUPPORT.instead}"
         )
-    return int(min(accepted))
+    return min(accepted)

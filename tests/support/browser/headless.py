@@ -68,7 +68,7 @@ class HeadlessBrowser:
         """What the body of a function in JavaScript returns, or its promise; it finds its arguments in `arguments`."""
         return self._post("execute/sync", script=script, args=list(arguments))
 
-    def wait(self, expression: str, seconds: float = 10) -> Any:
+    def wait(self, expression: str, seconds: float = 30) -> Any:
         """The expression's first value that counts as true."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -1,6 +1,7 @@
 """What a run is computed with is kept on file."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,10 @@ def test_the_commit_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.
 
 def test_packages_that_are_not_installed_have_no_version() -> None:
     assert versions(["pydantic", "no-such-package"]).keys() == {"pydantic"}
+
+
+def test_the_command_line_is_kept_as_a_shell_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/plumbob", "run", "toy", "name=my run"])
+    assert environment.environment()["command"] == "plumbob run toy 'name=my run'"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/of_mine.py", "secret"])
+    assert environment.environment()["command"] is None

@@ -30,7 +30,7 @@ FILES = {
     "dpo": {"data.pairs", "data.heldout_pairs", "data.mixture", RETAINED},
     "kto": {"data.labelled", "data.heldout_labelled", RETAINED},
     "ppo": {"data.prompts", "data.heldout_prompts", RETAINED, REPLAYED},
-    "eval": {"data.prompts", "data.pairs"},
+    "eval": {"data.prompts", "data.pairs", "perplexity.text"},
     "pipeline": {"data.pairs", "data.heldout_pairs", "data.demonstrations", "data.prompts", "data.text"},
 }
 MODELS_OF_REWARD = {"reward.model", "reward.ensemble", "reward.parts.model"}
@@ -109,8 +109,10 @@ def texts_without_mark(model: type[Settings], prefix: str = "") -> Iterator[str]
 def test_any_other_text_is_known_to_be_no_input(kind: str) -> None:
     """A new setting that names a file or a model is `InputFile` or `ModelName`; else it is added to those here."""
     keys = set(texts_without_mark(RUN_KINDS[kind]))
-    # What stands around a prompt, wherever files are read; what a soft prompt begins at; a column that names tasks.
-    found = {key for key in keys if not key.endswith((".prompt_template", ".init_text", ".task_column"))}
+    # What stands around a prompt, wherever files are read; what a soft prompt begins at; a column that names tasks; a
+    # file that is written.
+    others = (".prompt_template", ".init_text", ".task_column", ".responses_file")
+    found = {key for key in keys if not key.endswith(others)}
     assert found == PLAIN_TEXT | COLUMNS.get(kind, set())
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plumbob.core.statistics import calibration_error, compare, mean_interval, proportion_interval
+from plumbob.core.statistics import calibration_error, compare, mean_interval, pass_at_k, proportion_interval
 
 
 def test_a_mean_with_its_interval() -> None:
@@ -48,3 +48,16 @@ def test_calibration_by_hand() -> None:
     assert calibration_error(np.zeros(5)) == pytest.approx(0.0)
     # A sure and right prediction is in the last bin, not past it.
     assert calibration_error(np.array([1000.0])) == pytest.approx(0.0)
+
+
+def test_the_chance_that_one_of_k_is_right() -> None:
+    """Of 5 samples with 0, 1, 3 and 5 right, two are drawn: 1 - C(5, 2)/10, - C(4, 2)/10, - C(2, 2)/10, and 1."""
+    found = pass_at_k(np.array([0, 1, 3, 5]), 5, 2)
+    assert found == pytest.approx([0.0, 0.4, 0.9, 1.0])
+    # One draw is right as often as the samples are; of all five one is right where any is.
+    assert pass_at_k(np.array([0, 1, 3, 5]), 5, 1) == pytest.approx([0.0, 0.2, 0.6, 1.0])
+    assert pass_at_k(np.array([0, 1]), 5, 5) == pytest.approx([0.0, 1.0])
+    # C(1000, 500) is near what a float can hold; half of the samples have the one that is right.
+    assert pass_at_k(np.array([1]), 1000, 500) == pytest.approx([0.5])
+    with pytest.raises(ValueError, match="pass@6"):
+        pass_at_k(np.array([1]), 5, 6)

@@ -16,10 +16,10 @@ from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, P
 from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.configs.settings.tuning.weights import FullTuning
 from plumbob.data.prompts import EncodedPrompt
+from plumbob.driver.measures.policy_metrics import ComparedResponses
 from plumbob.driver.pipeline import pipeline
 from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, run_pipeline, stage_folders
 from plumbob.driver.pipeline.pipeline_files import Files
-from plumbob.driver.stages.evaluation import ComparedResponses
 from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy
 from plumbob.driver.stages.stage import StageContext
 from plumbob.rollout.rollout_records import Rollout, SampleRequest

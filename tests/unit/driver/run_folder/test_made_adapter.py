@@ -7,7 +7,8 @@ import pytest
 
 from plumbob.core.errors import UserError
 from plumbob.data.row_digest import digest_of_rows
-from plumbob.driver.run_folder.made_adapter import facts_of, find_adapter
+from plumbob.driver.run_folder.made_adapter import facts_of
+from plumbob.driver.run_folder.made_policy import find_adapter
 from plumbob.models.library.base_digest import base_digest
 from plumbob.models.library.library_entry import TrainingFacts
 from tests.support.libraries import write_adapter, write_sft_run

@@ -1,22 +1,25 @@
 """What an evaluation asks of a reward model, and how it reads its pairs."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from peft import IA3Config
 
 from plumbob.cluster.resources import resource_needs
 from plumbob.configs.runs import EvalRun
-from plumbob.configs.settings.data import EvalDataSettings
+from plumbob.configs.settings.data import EvalDataSettings, PerplexitySettings
 from plumbob.configs.settings.models import REWARD_MODEL, EvaluatedPolicySettings, ModelRef, NewBertSettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.rules.reward_rules import ExactRule
+from plumbob.configs.settings.training import PolicyEvaluationSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
@@ -231,13 +234,17 @@ def test_adapters_on_one_base_are_held_at_once(tmp_path: Path, uncalibrated: str
     session: Any = FakeSession()
     result = run_eval(run, prepare_eval(run), session)
     assert session.rollouts.done == ["base", "sample", "hold 4", "sample", "hold 1", "sample"]
-    assert session.num_learner_groups == 1 and result.metrics == {"baseline": policy}
+    assert session.num_learner_groups == 1 and result.metrics["baseline"] == policy
+    # Of six whose responses score the same each wins half of all prompts, and of itself nothing is said.
+    rates = result.metrics["win_rates"]
+    assert list(rates) == ["baseline", Path(adapter).name, "other-0", "other-1", "other-2", "other-3"]
+    assert rates["other-0"]["baseline"] == {"win_rate": 0.5, "ci95": [0.5, 0.5]} and len(rates["other-0"]) == 5
     assert result.policies is not None
     assert list(result.policies) == [Path(adapter).name, "other-0", "other-1", "other-2", "other-3"]
     assert all(one["kl"] == 0.0 and one["num_prompts"] == 2 for one in result.policies.values())
 
 
-def test_what_cannot_be_held_with_the_policy_is_refused(
+def test_what_cannot_be_held_with_the_policy_is_measured_apart(
     tmp_path: Path, uncalibrated: str, policy: str, adapter: str
 ) -> None:
     run = evaluation(tmp_path, uncalibrated, adapter)
@@ -250,17 +257,75 @@ def test_what_cannot_be_held_with_the_policy_is_refused(
     shutil.copy(Path(policy) / "tokenizer.json", talks)
     (talks / "tokenizer_config.json").write_text('{"eos_token": "<eos>", "pad_token": "<pad>", "model_max_length": 9}')
     for also, message in {
-        (policy,): r"^policy\.also=.*: is a full model; policy\.also is for adapters on one base: measure it alone",
-        (on_other,): rf"^policy\.also={on_other}: is on the base {other_base}, and policy\.model=.* on {policy}: an",
         (str(talks),): rf"^policy\.also={talks}: has another tokenizer than policy\.model=",
-        (scaled,): rf"^policy\.also={scaled}: is IA3, and policy\.model={adapter} LORA: measure it alone",
         (adapter,): rf"^policy\.also: {adapter} is given twice",
     }.items():
         with pytest.raises(UserError, match=message):
             prepare_eval(beside(run, *also))
-    merged = beside(run, on_other).model_copy(update={"rollout": RolloutSettings(adapter="merged")})
+    # A full model, an adapter of another kind, and one on another base have the engine to themselves.
+    found = prepare_eval(beside(run, policy, on_other, scaled)).policy
+    assert found is not None and found.held == {Path(adapter).name}
+    assert list(found.beside) == [Path(adapter).name, Path(policy).name, "on-other", "scaled"]
+    other = str(write_adapter(tmp_path / "other", policy, 2))
+    merged = beside(run, other).model_copy(update={"rollout": RolloutSettings(adapter="merged")})
     with pytest.raises(UserError, match=r"^policy\.also has an engine hold several adapters at once"):
         prepare_eval(merged)
+
+
+def test_full_models_are_measured_one_after_another(tmp_path: Path, uncalibrated: str, policy: str) -> None:
+    other = str(write_other_base(policy, tmp_path / "other"))
+    run = beside(evaluation(tmp_path, uncalibrated, policy), other)
+    session: Any = FakeSession()
+    result = run_eval(run, prepare_eval(run), session)
+    assert session.rollouts.done == ["base", "sample", "base", "sample"] and session.num_learner_groups == 0
+    assert result.policies is not None and list(result.policies) == [Path(policy).name, "other"]
+    assert result.metrics["win_rates"]["other"].keys() == {Path(policy).name} and result.metrics["baseline"] is None
+
+
+def test_pass_at_k_perplexity_and_a_table(tmp_path: Path, uncalibrated: str, policy: str, adapter: str) -> None:
+    class Scores(FakeSession):
+        """Of four responses to each prompt, two are right to the first and none to the second; 2 nats for each token of
+        a text, of which every block's first is not predicted."""
+
+        def score(self, requests: list[ScoreRequest]) -> list[Score]:
+            return [Score(float(row in (0, 2)), {"raw": 0.5}) for row in range(len(requests))]
+
+        def compute(self, batch: Any, role: str, function: Any) -> NDArray[np.float32]:
+            if hasattr(batch, "loss_mask"):
+                return np.asarray(-2.0 * (batch.loss_mask.sum(1) - 1), np.float32)
+            return super().compute(batch, role, function)
+
+    (tmp_path / "text.txt").write_text("the car has four doors\n" * 40)
+    run = evaluation(tmp_path, uncalibrated, adapter)
+    table = tmp_path / "responses.parquet"
+    asked = PolicyEvaluationSettings(samples_per_prompt=4, pass_at=(1, 2), responses_file=str(table))
+    text = PerplexitySettings(text=str(tmp_path / "text.txt"), block_tokens=16, max_blocks=3)
+    run = run.model_copy(update={"evaluation": asked, "perplexity": text})
+    session: Any = Scores()
+    metrics = run_eval(run, prepare_eval(run), session).metrics
+    # One of one: 2/4 and 0. One of two: 1 - C(2,2)/C(4,2) = 5/6, and 0.
+    assert (metrics["pass_at_1"], metrics["pass_at_2"]) == (0.25, pytest.approx(5 / 12))
+    # Over two prompts: mean +- 1.96 |a - b| / 2, cut to what a chance can be.
+    assert metrics["pass_at_1_ci95"] == [0.0, pytest.approx(0.25 + 1.959964 * 0.25)]
+    assert metrics["perplexity"] == metrics["baseline_perplexity"] == pytest.approx(math.exp(2))
+    # One for the KL, and one for each whose perplexity is measured.
+    assert session.num_learner_groups == 3
+    rows = pq.read_table(table).to_pylist()
+    assert [row["policy"] for row in rows] == ["baseline"] * 8 + ["policy"] * 8
+    assert [row["is_right"] for row in rows[:4]] == [True, False, True, False]
+    first = rows[0]
+    assert (first["response"], first["score"], first["parts"], first["kl"]) == ("yes", 1.0, [("raw", 0.5)], 0.0)
+    assert (first["num_tokens"], first["finish_reason"], first["sample_index"]) == (2, "stop", 0)
+    nowhere = run.model_copy(
+        update={"evaluation": asked.model_copy(update={"responses_file": str(tmp_path / "no" / "x")})}
+    )
+    with pytest.raises(UserError, match=r"^evaluation\.responses_file=.*: there is no folder"):
+        prepare_eval(nowhere)
+
+
+def test_pass_at_k_needs_as_many_responses() -> None:
+    with pytest.raises(ValueError, match=r"evaluation\.pass_at=8 .* evaluation\.samples_per_prompt=8 at least"):
+        PolicyEvaluationSettings(samples_per_prompt=4, pass_at=(1, 8))
 
 
 def beside(run: EvalRun, *others: str) -> EvalRun:

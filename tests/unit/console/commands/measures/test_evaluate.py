@@ -15,3 +15,15 @@ def test_policies_beside_one_another_have_a_column_each() -> None:
         "reward_failures                     2",
     ]
     assert lines({"reward": 0.5}) == ["reward  0.500"]
+
+
+def test_who_wins_how_often_is_a_table_of_its_own() -> None:
+    rates = {
+        "sums": {"words": {"win_rate": 0.75, "ci95": [0.6, 0.9]}},
+        "words": {"sums": {"win_rate": 0.25, "ci95": [0.1, 0.4]}},
+    }
+    assert lines({"policies": {"sums": {"reward": 1.0}, "words": {"reward": 0.0}}, "win_rates": rates})[-3:] == [
+        "                                    sums                 words",
+        "sums wins against                         75.0% [60.0%, 90.0%]",
+        "words wins against  25.0% [10.0%, 40.0%]",
+    ]

@@ -1,0 +1,129 @@
+"""`plumbob chat`: talk with a policy in the terminal, beside another where one is named."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from plumbob.console.exit_codes import OK
+from plumbob.console.options import add_json, add_policy
+from plumbob.core.errors import UserError
+
+if TYPE_CHECKING:
+    from plumbob.console.commands.result.chat_view import View
+    from plumbob.driver.result.chat_policy import ChatPolicy
+
+NAME = "chat"
+ABOUT = "talk with a policy, several turns; in a pipe: lines in, answers out"
+
+COMMANDS = """/reset          forget the dialogue
+/system TEXT    begin anew with a system message; without TEXT with none
+/help           these lines
+/quit           end, as Ctrl-D does; Ctrl-C ends an answer"""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    add_policy(parser)
+    parser.add_argument(
+        "--beside",
+        metavar="BASE",
+        nargs="?",
+        const="",
+        help="show another policy's answers too; without BASE what the run began from, or the adapter's base",
+    )
+    parser.add_argument("--system", metavar="TEXT", help="the system message that the dialogue begins with")
+    parser.add_argument(
+        "--prompt-template",
+        metavar="TEXT",
+        help=r"write each turn so, with \n for a new line, not by the chat template: 'Question: {prompt}\nAnswer:'",
+    )
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="X", help="0: the likeliest; default: 1")
+    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="of one answer; default: 256")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn; default: 0")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    add_json(parser)
+    parser.epilog = (
+        r"example: plumbob chat runs/toy/ppo --beside --prompt-template 'Question: {prompt}\nAnswer:' (the toy's own)"
+    )
+
+
+def run(arguments: Namespace) -> int:
+    if not 0 <= arguments.temperature < float("inf"):
+        raise UserError(f"--temperature={arguments.temperature}: expected a number from 0")
+    if arguments.max_tokens < 1:
+        raise UserError(f"--max-tokens={arguments.max_tokens}: expected a number from 1")
+    print("loading the model ...", file=sys.stderr, flush=True)
+    from plumbob.models.quantization.forms import hush_bitsandbytes
+
+    hush_bitsandbytes()
+    from plumbob.configs.settings.data import prompt_template_fault
+    from plumbob.console.commands.result.chat_view import open_view
+    from plumbob.driver.result.chat_policy import ChatOptions, open_chat
+
+    template = None if arguments.prompt_template is None else arguments.prompt_template.replace("\\n", "\n")
+    fault = None if template is None else prompt_template_fault(template)
+    if fault is not None:
+        raise UserError(f"--prompt-template={template!r}: {fault}")
+    options = ChatOptions(arguments.temperature, arguments.max_tokens, arguments.seed, arguments.dtype, template)
+    policies = open_chat(arguments.policy, arguments.beside, options)
+    for note in (note for policy in policies for note in policy.notes):
+        print(note, file=sys.stderr)
+    is_typed = sys.stdin.isatty()
+    if is_typed:
+        print(f"{' beside '.join(policy.name for policy in policies)}\n{COMMANDS}\n", file=sys.stderr)
+    _reset(policies, arguments.system)
+    view = open_view(arguments.json)
+    for line in _typed_lines() if is_typed else sys.stdin:
+        text = line.strip()
+        if text == "/quit":
+            break
+        if text.startswith("/"):
+            _command(text, policies)
+        elif text:
+            _answer(text, policies, view)
+    return OK
+
+
+def _answer(text: str, policies: Sequence[ChatPolicy], view: View) -> None:
+    """Ctrl-C ends the answers, and not the chat. What a policy cannot take is said, and the turn does not count."""
+    before = [policy.num_forgotten for policy in policies]
+    try:
+        with suppress(KeyboardInterrupt):
+            view.show(text, policies)
+    except UserError as error:
+        print(f"plumbob: {error}", file=sys.stderr)
+    if before != [policy.num_forgotten for policy in policies]:
+        print("the dialogue has become too long: its oldest turns are forgotten", file=sys.stderr)
+
+
+def _command(text: str, policies: Sequence[ChatPolicy]) -> None:
+    name, _, rest = text.partition(" ")
+    match name:
+        case "/reset":
+            _reset(policies, None)
+        case "/system":
+            _reset(policies, rest.strip())
+        case _:
+            print(COMMANDS, file=sys.stderr)
+
+
+def _reset(policies: Sequence[ChatPolicy], system: str | None) -> None:
+    for policy in policies:
+        policy.reset(system)
+
+
+def _typed_lines() -> Iterator[str]:
+    """As a person types them, with a history, until Ctrl-D."""
+    with suppress(ImportError):
+        import readline  # noqa: F401 (input() uses it)
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print("\n/quit or Ctrl-D ends the chat", file=sys.stderr)
