@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table lint tree install smollm2 gpu-install lock clean
+.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table docs lint tree install smollm2 gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -75,6 +75,10 @@ bench-gpu:
 # The results as the table of docs/performance.md, where it is written.
 bench-table: install
 	$(BIN)/python -m benchmarks.results_table
+
+# The documentation as a site, in build/site: strict, so that a link which leads nowhere fails it.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 lint: install
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from plumbob.data.rendered_rows import RenderedRow
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.run_control import RunControl
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
 from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -23,6 +24,7 @@ class StageContext:
     Attributes:
         folder: where the stage's metrics, checkpoints and result go.
         stage: what it is called in all that it leaves and says; of a pipeline, before its stages, `pipeline`.
+        trackers: what the run's steps are written to elsewhere.
     """
 
     session: Session
@@ -31,6 +33,7 @@ class StageContext:
     listener: Listener
     memory: PeakMemory
     stage: str
+    trackers: tuple[MetricSink, ...] = ()
 
 
 StageBody = Callable[[StageContext], StageResult]
@@ -92,8 +95,8 @@ def training_stage(
     def run(context: StageContext) -> StageResult:
         for note in notes:
             context.listener.notify(context.stage, note)
-        control = context.control
-        with MetricsLog(context.folder, context.listener, control.saved, control.is_save_requested) as log:
+        control, trackers = context.control, context.trackers
+        with MetricsLog(context.folder, context.listener, control.saved, control.is_save_requested, trackers) as log:
             result = train(context, log)
         found = result.notes or ()
         for note in found:

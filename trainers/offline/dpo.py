@@ -25,7 +25,12 @@ from plumbob.models.adapter import ModelRole
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.reward.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
-from plumbob.trainers.algorithms.preference_losses import preference_loss, preference_rows
+from plumbob.trainers.algorithms.preference_losses import (
+    check_users_loss,
+    load_users_loss,
+    preference_loss,
+    preference_rows,
+)
 from plumbob.trainers.forgetting.next_token import not_first, num_tokens
 from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
@@ -153,6 +158,7 @@ def implicit_rewards(loss: PreferenceLoss, forward: Any, batch: DpoBatch) -> Ten
 
 
 def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
+    load_users_loss(loss)
     with_prompts = reads_prompt(loss)
 
     def loss_sum(forward: Any, batch: DpoBatch) -> LossSum:
@@ -191,6 +197,7 @@ def step_batch(pairs: PairBatch, ref_logprobs: NDArray[np.float32]) -> DpoBatch:
 
 def prepare_dpo(run: DpoRun) -> DpoInput:
     """Read, check, split and encode. Raises UserError; starts and writes nothing."""
+    check_users_loss(run.dpo.loss)
     opened, data = open_tunable(run.policy, roles_of(run.dpo.loss), run.learner), run.data
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)

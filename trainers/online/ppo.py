@@ -40,6 +40,7 @@ from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.experience import learnt_tokens, make_experience
 from plumbob.trainers.online.objective import (
     MAX_TRUSTED_GAP,
+    check_estimator,
     compute_logprobs_and_values,
     learnt_rows,
     ppo_passes,
@@ -71,6 +72,7 @@ class PpoInput:
 
 def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
     """The policy of a run. Raises UserError also when the rollout workers' engine cannot serve what is trained."""
+    check_estimator(run.ppo.estimator)
     opened = open_policy(run.policy.ref)
     support = support_for(run.rollout, opened, run.policy.tuning)
     check_tunable(opened, run.policy, roles_of(run.ppo.estimator), support)
