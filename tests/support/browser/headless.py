@@ -69,10 +69,12 @@ class HeadlessBrowser:
         return self._post("execute/sync", script=script, args=list(arguments))
 
     def wait(self, expression: str, seconds: float = 30) -> Any:
-        """The expression's first value that counts as true."""
+        """The expression's first value that counts as true; while an element is missing that it reads, it has none."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if value := self.run(f"return {expression}"):
+            if value := self.run(
+                f"try {{ return {expression} }} catch (e) {{ if (!(e instanceof TypeError)) throw e }}"
+            ):
                 return value
             time.sleep(POLL_S)
         shown = self.run("return document.body.innerText")
