@@ -24,7 +24,6 @@ from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, coll
 from plumbob.models.adapter import ModelRole
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.models.tuning.methods import open_tunable
-from plumbob.reward.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.algorithms.preference_losses import (
     check_users_loss,
     load_users_loss,
@@ -36,6 +35,7 @@ from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.encoded_files import by_setting, encode_files

@@ -20,13 +20,13 @@ from plumbob.data.texts.chat import chat_renderer
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_labelled
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
-from plumbob.reward.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.algorithms.kto_loss import kto_rows
 from plumbob.trainers.forgetting.next_token import num_tokens
 from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.dpo import response_logprobs
