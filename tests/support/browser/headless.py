@@ -97,6 +97,23 @@ class HeadlessBrowser:
             button = "none" if kind == "mouseMoved" else "left"
             self._devtools("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
 
+    def drag(self, selector: str, begin: float, end: float) -> None:
+        """Across the first element that fits, from one share of its width to another."""
+        left, width, y = self.run(
+            "const r = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return [r.left, r.width, r.top + r.height / 2]",
+            selector,
+        )
+        for kind, share in (
+            ("mouseMoved", begin),
+            ("mousePressed", begin),
+            ("mouseMoved", end),
+            ("mouseReleased", end),
+        ):
+            button = "left" if kind != "mouseMoved" or share == end else "none"
+            place = {"x": left + share * width, "y": y}
+            self._devtools("Input.dispatchMouseEvent", type=kind, button=button, clickCount=1, **place)
+
     def look(self, width: int, scheme: str, height: int = 900) -> None:
         """A screen of that width in CSS pixels, of somebody who prefers `light` or `dark`."""
         self._devtools(
