@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table lint tree install smollm2 gpu-install lock clean
+.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table docs lint tree install smollm2 gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -20,7 +20,7 @@ test-training: install
 
 test-rest: install
 	$(BIN)/python -m pytest -m "not slow and not cluster" tests --ignore=tests/optimum --ignore=tests/unit/trainers \
-	--ignore=tests/e2e --ignore=tests/multihost --ignore=tests/slurm
+	--ignore=tests/e2e --ignore=tests/multihost --ignore=tests/slurm --ignore=tests/browser
 
 # Whole runs, also resumed, submitted and steered, and workers that come and go: again two halves.
 test-runs: install
@@ -46,10 +46,12 @@ test-slurm: install
 	command -v slurmctld slurmd munged sbatch >/dev/null || { apt-get update && apt-get install --yes slurm-wlm munge; }
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
-# The report in Debian's Chromium, which is installed where it is missing (as root). `make test` has this where it is there.
+# The pages of `plumbob ui`, and the report, in Debian's Chromium, which is installed where it is missing (as root). Without
+# it the tests are skipped, unless PLUMBOB_NEEDS_BROWSER is set.
 test-browser: install
-	command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
-	$(BIN)/python -m pytest tests/unit/console/report/test_page_in_browser.py
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+	|| { apt-get update && apt-get install --yes --no-install-recommends chromium chromium-driver; }
+	$(BIN)/python -m pytest tests/browser tests/unit/console/report/test_page_in_browser.py
 
 # Needs root; about half an hour (docs/reliability.md). What Ray prints meanwhile goes to runs/faults.log.
 faults: install
@@ -73,6 +75,10 @@ bench-gpu:
 # The results as the table of docs/performance.md, where it is written.
 bench-table: install
 	$(BIN)/python -m benchmarks.results_table
+
+# The documentation as a site, in build/site: strict, so that a link which leads nowhere fails it.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 lint: install
 	$(BIN)/ruff check .

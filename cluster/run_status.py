@@ -127,6 +127,14 @@ def _row_from_dict(role: WorkerRole, content: Mapping[str, Any]) -> WorkerStatus
     return WorkerStatus(content["worker"], content["host"], content.get("state"), done)
 
 
+def gauge_values(record: StepRecord) -> dict[str, float]:
+    """Gauge -> value, by the name that it has before Ray puts `ray_` in front."""
+    seconds = {f"seconds_{phase}": spent for phase, spent in record.seconds.items()}
+    step = {"step": float(record.step), "num_steps": float(record.num_steps)}
+    values = {**record.metrics, **seconds, **step}
+    return {f"plumbob_{OTHER_THAN_WORDS.sub('_', name)}": float(value) for name, value in values.items()}
+
+
 class RunGauges:
     """The metrics of a run's newest step as gauges of Ray, whose agent on the driver's host serves them to Prometheus.
 
@@ -138,12 +146,9 @@ class RunGauges:
         self._gauges: dict[str, Gauge] = {}
 
     def show(self, record: StepRecord) -> None:
-        seconds = {f"seconds_{phase}": spent for phase, spent in record.seconds.items()}
-        step = {"step": float(record.step), "num_steps": float(record.num_steps)}
-        for name, value in {**record.metrics, **seconds, **step}.items():
+        for name, value in gauge_values(record).items():
             gauge = self._gauges.get(name)
             if gauge is None:
                 about = f"{name} of the newest step of a run of Plumbob"
-                gauge = Gauge(f"plumbob_{OTHER_THAN_WORDS.sub('_', name)}", about, tag_keys=("run", "stage"))
-                self._gauges[name] = gauge
-            gauge.set(float(value), {"run": self._run, "stage": record.stage})
+                gauge = self._gauges[name] = Gauge(name, about, tag_keys=("run", "stage"))
+            gauge.set(value, {"run": self._run, "stage": record.stage})

@@ -42,6 +42,7 @@ from plumbob.configs.settings.joint_checks import (
     has_environment_part,
     without_clip_of_parts,
 )
+from plumbob.configs.settings.metrics.sinks import Sinks
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
     EncoderSettings,
@@ -106,6 +107,8 @@ class TrainingRun(Run):
     """A run with learners that are trained: they share every optimizer step equally."""
 
     learner: LearnerSettings = LearnerSettings()
+    sinks: Changeable[Sinks] = ()
+    """Where else the steps are written to, such as `[{kind: wandb}]`; files in the run's folder always are."""
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:

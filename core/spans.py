@@ -3,17 +3,20 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
+
+Receiver = Callable[[str, str, float, float], None]
+"""Called with a span's row, what was done, and when it began and ended, in seconds since 1970; from any thread."""
 
 END = b"\n]\n"
 MAIN_ROW = "driver"
 
 
 class Spans:
-    """Written to a file while one is open, and otherwise not kept; there is one, `spans`, for the process.
+    """Written to a file while one is open, told to receivers, and otherwise not kept; the process has one, `spans`.
 
     The format is the array of Chrome's trace events ("Trace Event Format"): complete events (`ph` X) with times in
     microseconds since 1970. A row is a thread there, and what is within another span of its row is shown below it.
@@ -26,10 +29,20 @@ class Spans:
         self._comma = b""
         self._offset_s = 0.0
         self._is_wanted = False
+        self._receivers: tuple[Receiver, ...] = ()
 
     def request(self) -> None:
         """Whoever can write spans to a file from now on shall do that."""
         self._is_wanted = True
+
+    def add_receiver(self, receiver: Receiver) -> None:
+        """Tell it of every span that ends from now on."""
+        with self._lock:
+            self._receivers = (*self._receivers, receiver)
+
+    def remove_receiver(self, receiver: Receiver) -> None:
+        with self._lock:
+            self._receivers = tuple(one for one in self._receivers if one != receiver)
 
     @contextmanager
     def written_if_requested(self, path: Path) -> Iterator[None]:
@@ -59,6 +72,10 @@ class Spans:
     def record(self, row: str, doing: str, began: float) -> None:
         """A span that ends now. `began`: of `time.monotonic`. Raises OSError where the disk is full."""
         ended = time.monotonic()
+        if self._receivers:
+            since_1970_s = time.time() - ended
+            for receiver in self._receivers:
+                receiver(row, doing, began + since_1970_s, ended + since_1970_s)
         with self._lock:
             if self._file is None:
                 return

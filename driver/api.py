@@ -6,8 +6,9 @@
     result = run(load_run("toy", ["ppo.num_steps=20"]), listener)
     result.summary["stages"]["ppo"]["reward"]
 
-`listener` is whatever has the methods of `trainers.metrics.step_record.Listener`. A run that is running is looked at,
-and changed, by `driver.steering`.
+`listener` is whatever has the methods of `trainers.metrics.step_record.Listener`; `callbacks` are for a program's own
+work at each step, at each checkpoint and at the end. A run that is running is looked at, and changed, by
+`driver.steering`.
 """
 
 import json
@@ -19,9 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from plumbob.cluster.admission import check_local, joined_notes, plan_here, plan_there
-from plumbob.cluster.connection import connected
-from plumbob.cluster.placement import Plan
+from plumbob.cluster.admission import check_local, joined_notes
 from plumbob.cluster.resources import memory_lines, resource_needs
 from plumbob.cluster.session import Session
 from plumbob.configs.base import IsFunction
@@ -37,12 +36,15 @@ from plumbob.core.errors import UserError
 from plumbob.core.programs.function_source import source_digests
 from plumbob.core.stop_signals import stop_signals
 from plumbob.data.bounded_templates import TemplateClock, template_time
+from plumbob.driver.callbacks.run_callbacks import CallbackListener, RunCallback, RunEnding
 from plumbob.driver.cpu_threads import with_threads
 from plumbob.driver.default_baseline import with_default_baseline
-from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.learner_notes import learner_notes
 from plumbob.driver.peak_memory import PeakMemory
+from plumbob.driver.planning.expected_memory import expected_memory
+from plumbob.driver.planning.plan_run import plan_prepared
+from plumbob.driver.planning.run_plan import RunPlan
 from plumbob.driver.prepared_run import PreparedRun, prepare_run, stage_of
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
@@ -61,6 +63,7 @@ from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.stage import StageContext
+from plumbob.trainers.metrics.sinks.trackers import check_trackers, opened_trackers
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -82,12 +85,15 @@ class RunResult:
     was_finished: bool = False
 
 
-def run(config: AnyRun, listener: Listener, session: Session | None = None) -> RunResult:
+def run(
+    config: AnyRun, listener: Listener, session: Session | None = None, callbacks: Sequence[RunCallback] = ()
+) -> RunResult:
     """Run everything that the configuration asks for.
 
     Args:
         listener: hears of stages, steps and messages as they come.
         session: one that is open, whose workers are used; None opens one for this run alone.
+        callbacks: told of each step, each checkpoint and the end (`driver.callbacks.run_callbacks`).
 
     Raises:
         UserError: something in the settings or the input that the user can fix, or `session` has other settings of the
@@ -103,16 +109,20 @@ def run(config: AnyRun, listener: Listener, session: Session | None = None) -> R
                 f"{folder}: there is a run already; resume it with `plumbob resume {folder}`, or give another name="
             )
         with kept_in(folder, listener) as kept:
-            return _execute(config, folder, kept, session)
+            return _execute(config, folder, kept, session, callbacks)
 
 
 def resume(
-    folder: Path, listener: Listener, session: Session | None = None, overrides: Sequence[str] = ()
+    folder: Path,
+    listener: Listener,
+    session: Session | None = None,
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[RunCallback] = (),
 ) -> RunResult:
     """Resume a run from its newest whole checkpoint, with the settings that it had; of a finished one change nothing.
 
     Args:
-        listener, session: as of `run`.
+        listener, session, callbacks: as of `run`.
         overrides: `a.b=c` of settings that do not change what is computed (`configs.resume_rules`); they stay changed.
 
     Raises:
@@ -120,29 +130,33 @@ def resume(
         RunFailed: as `run`; or checkpoints were made and none is whole.
     """
     folder = folder.expanduser()
-    return _resume(read_resolved(folder, overrides), folder, listener, session)
+    return _resume(read_resolved(folder, overrides), folder, listener, session, callbacks)
 
 
-def run_or_resume(config: AnyRun, listener: Listener, session: Session | None = None) -> RunResult:
+def run_or_resume(
+    config: AnyRun, listener: Listener, session: Session | None = None, callbacks: Sequence[RunCallback] = ()
+) -> RunResult:
     """`run`, or `resume` where the run has begun, which it must have done with the same settings.
 
     For whatever starts a run more than once. Raises as these do; UserError also for a setting that may not change.
     """
     folder = writable_folder(config)
     if not (folder / RESOLVED_FILE).exists():
-        return run(config, listener, session)
+        return run(config, listener, session, callbacks)
     began = read_resolved(folder)
     config = _located(config.model_copy(update={"storage": began.storage}))
     check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
-    return _resume(config, folder, listener, session)
+    return _resume(config, folder, listener, session, callbacks)
 
 
-def _resume(config: AnyRun, folder: Path, listener: Listener, session: Session | None) -> RunResult:
+def _resume(
+    config: AnyRun, folder: Path, listener: Listener, session: Session | None, callbacks: Sequence[RunCallback]
+) -> RunResult:
     finished = summary_of_finished(folder)
     if finished is not None:
         return RunResult(folder, finished, was_finished=True)
     with _locked(folder, listener), kept_in(folder, listener) as kept:
-        return _execute(config, folder, kept, session, RESUME_WAIT_S)
+        return _execute(config, folder, kept, session, callbacks, RESUME_WAIT_S)
 
 
 def evaluate(config: EvalRun, listener: Listener, session: Session | None = None) -> dict[str, Any]:
@@ -170,7 +184,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     return result.as_dict()
 
 
-def plan(config: AnyRun) -> Plan:
+def plan(config: AnyRun) -> RunPlan:
     """What the run needs against what its cluster has. A local one is this machine, and is not started.
 
     Raises:
@@ -178,27 +192,21 @@ def plan(config: AnyRun) -> Plan:
     """
     writable_folder(config)
     config = _located(config)
-    prepared, needs = _begun_now(config), resource_needs(config)
-    expected = expected_memory(config, prepared.longest)
-    if config.cluster.address == "local":
-        notes, found = prepared.notes, plan_here(config.cluster, needs, expected)
-    else:
-        with connected(config.cluster):
-            notes = prepared.notes + joined_notes(config.cluster, needs, expected)
-            found = plan_there(needs)
-    return replace(found, notes=notes, rows=prepared.rows, expected=expected)
+    return plan_prepared(config, _begun_now(config), _begun_now)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
     """Read and check all input, and start nothing: sentences about it and the memory expected. Raises UserError."""
     config = _located(config)
     prepared = _begun_now(config)
-    lines = memory_lines(resource_needs(config), expected_memory(config, prepared.longest), hosts=())
+    expected = expected_memory(config, prepared.sizes().learnt)
+    lines = memory_lines(resource_needs(config), expected, hosts=())
     return (*prepared.notes, *(f"memory: {line}" for line in lines))
 
 
 def _begun_now(config: AnyRun) -> PreparedRun:
     """What the run would be if it began now, with all that is to be told of its input."""
+    check_trackers(config)
     with template_time(datetime.now()) as clock:
         prepared = prepare_run(config)
     return replace(prepared, notes=prepared.notes + _date_notes(clock) + learner_notes(config))
@@ -253,10 +261,29 @@ def _opened(session: Session | None, cluster: ClusterSettings, folder: Path, lis
 
 
 def _execute(
-    config: AnyRun, folder: Path, listener: Listener, session: Session | None, min_wait_s: float = 0.0
+    config: AnyRun,
+    folder: Path,
+    listener: Listener,
+    session: Session | None,
+    callbacks: Sequence[RunCallback],
+    min_wait_s: float = 0.0,
+) -> RunResult:
+    called = CallbackListener(listener, callbacks)
+    try:
+        result = _run_stages(config, folder, called, session, min_wait_s)
+    except BaseException as error:
+        called.ended(RunEnding(folder, None, error))
+        raise
+    called.ended(RunEnding(folder, result.summary, None))
+    return result
+
+
+def _run_stages(
+    config: AnyRun, folder: Path, listener: CallbackListener, session: Session | None, min_wait_s: float
 ) -> RunResult:
     began = time.monotonic()
     config = _located(config)
+    check_trackers(config)
     check_rows(config, folder)
     check_sources(config, folder)
     started, stage = when_begun(folder), stage_of(config, folder)
@@ -264,7 +291,7 @@ def _execute(
         run_stages = prepare_run(with_threads(config))
     check_models(config, folder)
     digests = new_digests(config, folder)
-    needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
+    needs, expected = resource_needs(config), expected_memory(config)
     check_local(config.cluster, needs, expected, is_running=session is not None)
     events = EventLog(folder)
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)
@@ -272,7 +299,7 @@ def _execute(
     with (
         events.of_end(),
         _opened(session, cluster, folder, listener) as opened,
-        controlled_run(opened, config.name, needs, folder, listener) as control,
+        controlled_run(opened, config.name, needs, folder, listener, listener.saved) as control,
         PeakMemory() as memory,
         template_time(started),
     ):
@@ -284,8 +311,12 @@ def _execute(
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)
-        with ConnectionFile(folder, config.name, opened.cluster):
-            stages = run_stages(StageContext(opened, control, folder.resolve(), control.listener, memory, stage))
+        with (
+            ConnectionFile(folder, config.name, opened.cluster),
+            opened_trackers(config, folder.resolve(), lambda message: listener.notify("sinks", message)) as trackers,
+        ):
+            context = StageContext(opened, control, folder.resolve(), control.listener, memory, stage, trackers)
+            stages = run_stages(context)
     summary = {
         "name": config.name,
         "kind": config.kind,

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,8 @@ from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
 from plumbob.trainers.online.sample_ledger import SampleLedger
 
+OnSaved = Callable[[str, Checkpoint], None]
+
 
 class RunControl:
     """A run that can be watched and changed from elsewhere; satisfies `cluster.session.RunHooks`.
@@ -34,6 +36,7 @@ class RunControl:
         name: of the run.
         needs: the groups of workers that it will have.
         listener: hears what the run reports, by way of the attribute of that name.
+        on_saved: called with the stage and each checkpoint that stands.
 
     Attributes:
         listener: what the run's stages report to; keeps the status.
@@ -43,9 +46,15 @@ class RunControl:
     """
 
     def __init__(
-        self, session: Session, name: str, needs: tuple[ResourceNeed, ...], folder: Path, listener: Listener
+        self,
+        session: Session,
+        name: str,
+        needs: tuple[ResourceNeed, ...],
+        folder: Path,
+        listener: Listener,
+        on_saved: OnSaved = lambda stage, checkpoint: None,
     ) -> None:
-        self._session, self._name = session, name
+        self._session, self._name, self._on_saved = session, name, on_saved
         self.events = EventLog(folder)
         self.listener = StatusListener(listener, folder / STATUS_FILE, self.status, self._after_step, self.events)
         self.budget = RestartBudget(session.cluster.max_restarts)
@@ -134,7 +143,9 @@ class RunControl:
     def saved(self, checkpoint: Checkpoint) -> None:
         """Called when a checkpoint stands."""
         self._is_save_requested = False
-        self.events.record("saved", stage=self.listener.stage, step=checkpoint.step, folder=str(checkpoint.folder))
+        stage = self.listener.stage or ""
+        self.events.record("saved", stage=stage, step=checkpoint.step, folder=str(checkpoint.folder))
+        self._on_saved(stage, checkpoint)
 
     def responses_reissued(self, count: int) -> None:
         if self.ledger is not None:
@@ -167,7 +178,12 @@ class RunControl:
 
 @contextmanager
 def controlled_run(
-    session: Session, name: str, needs: tuple[ResourceNeed, ...], folder: Path, listener: Listener
+    session: Session,
+    name: str,
+    needs: tuple[ResourceNeed, ...],
+    folder: Path,
+    listener: Listener,
+    on_saved: OnSaved = lambda stage, checkpoint: None,
 ) -> Iterator[RunControl]:
     """A run on a session, from the check that it fits to its end.
 
@@ -175,7 +191,7 @@ def controlled_run(
         UserError: it does not fit, or a run of that name is running on the cluster; for one that has begun before
             after `cluster.wait_s`.
     """
-    control = RunControl(session, name, needs, folder, listener)
+    control = RunControl(session, name, needs, folder, listener, on_saved)
     has_begun = (folder / RESOLVED_FILE).exists()  # Who resumes a run cannot choose another name.
     with session.attached(control):
         session.admit(needs)

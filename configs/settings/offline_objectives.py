@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from plumbob.configs.base import Positive, PositiveOrZero, Settings
+from plumbob.configs.base import FunctionName, Positive, PositiveOrZero, Settings
 
 # -------------------------------------------------------------------------------------------------- preference losses
 
@@ -90,8 +90,25 @@ class SppoLoss(Settings):
     """1 / eta of the paper: the targets are 1 / (2 beta) and -1 / (2 beta)."""
 
 
+class FunctionLoss(Settings):
+    """A function of the user's, of the log-probs of a pair's responses under the policy and the reference."""
+
+    kind: Literal["function"] = "function"
+    function: FunctionName
+    """`file.py:name` or `package.module:name`, called with log pi of the chosen and of the rejected responses under the
+    policy, then under the reference, each a tensor [B]; it gives the losses [B] (docs/stages.md)."""
+
+
 PreferenceLoss = Annotated[
-    DpoLoss | ConservativeDpoLoss | RobustDpoLoss | IpoLoss | HingeLoss | OrpoLoss | SimpoLoss | SppoLoss,
+    DpoLoss
+    | ConservativeDpoLoss
+    | RobustDpoLoss
+    | IpoLoss
+    | HingeLoss
+    | OrpoLoss
+    | SimpoLoss
+    | SppoLoss
+    | FunctionLoss,
     Field(discriminator="kind"),
 ]
 

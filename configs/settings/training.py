@@ -32,8 +32,8 @@ from plumbob.configs.settings.algorithms import (
     ShapingSettings,
     TruncatedImportance,
 )
+from plumbob.configs.settings.metrics.monitors import MonitoringSettings
 from plumbob.configs.settings.models import ModelRef, PolicyBaseSettings
-from plumbob.configs.settings.monitors import MonitoringSettings
 from plumbob.configs.settings.offline_objectives import BradleyTerry, DpoLoss, PreferenceLoss, RewardObjective
 
 SamplesPerPrompt = Annotated[int, Field(gt=0, le=10_000)]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from plumbob.configs.settings.offline_objectives import (
     ConservativeDpoLoss,
     DpoLoss,
+    FunctionLoss,
     HingeLoss,
     IpoLoss,
     OrpoLoss,
@@ -24,6 +25,7 @@ from plumbob.configs.settings.offline_objectives import (
     SimpoLoss,
     SppoLoss,
 )
+from plumbob.trainers.algorithms.function_loss import check_loss, function_loss, load_loss
 
 MAX_MEAN_LOGPROB = -1e-6
 """Where a token's probability counts as 1 in its odds, which are finite so: float32 knows no 1 - 1e-8."""
@@ -123,9 +125,24 @@ def preference_rows(
         case SppoLoss():
             rewards = settings.beta * log_ratios
             loss = sppo(log_ratios, settings.beta)
+        case FunctionLoss():
+            rewards = log_ratios
+            loss = function_loss(settings.function, logprobs, ref_logprobs)
         case _:
             assert_never(settings)
     return PreferenceRows(loss, rewards.detach(), parts)
+
+
+def check_users_loss(settings: PreferenceLoss) -> None:
+    """Try a loss of the user's before anything starts. Raises UserError, as `function_loss.check_loss`."""
+    if isinstance(settings, FunctionLoss):
+        check_loss(settings.function)
+
+
+def load_users_loss(settings: PreferenceLoss) -> None:
+    """Load a loss of the user's as it is now, for a learner. Raises UserError, as `function_loss.load_loss`."""
+    if isinstance(settings, FunctionLoss):
+        load_loss(settings.function)
 
 
 def margins_of(rewards: Tensor) -> Tensor:

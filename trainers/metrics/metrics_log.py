@@ -1,27 +1,16 @@
 """Each step of a stage to every sink, then to the listener."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.sinks.jsonl import JsonlSink
+from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
 from plumbob.trainers.metrics.sinks.tensorboard import TensorBoardSink
 from plumbob.trainers.metrics.step_record import Listener, StepRecord
-
-
-class MetricSink(Protocol):
-    """What steps are written to. A new one is a module of `sinks/` and a line of `open_sinks`."""
-
-    def append(self, record: StepRecord, now: float) -> None:
-        """Write a step, which ended at `now`, in seconds since 1970."""
-
-    def truncate_after(self, step: int) -> None:
-        """Drop the steps past `step`, as resuming from its checkpoint does; they are about to be made again."""
-
-    def close(self) -> None: ...
 
 
 def open_sinks(folder: Path) -> tuple[MetricSink, ...]:
@@ -34,6 +23,9 @@ class MetricsLog:
 
     A step is on the disk before `append` returns: a checkpoint that is made after it has its line, whatever happens.
 
+    Args:
+        trackers: sinks of the whole run, which stay open.
+
     Attributes:
         saved: told of each checkpoint that the stage has made.
         is_save_requested: whether a person wants one at the end of the step.
@@ -45,20 +37,23 @@ class MetricsLog:
         listener: Listener,
         saved: Callable[[Checkpoint], None] = lambda checkpoint: None,
         is_save_requested: Callable[[], bool] = lambda: False,
+        trackers: Sequence[MetricSink] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._listener, self.saved, self.is_save_requested = listener, saved, is_save_requested
-        self._sinks = open_sinks(folder)
+        self._own, self._trackers = open_sinks(folder), tuple(trackers)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        with ExitStack() as stack:  # All of them, whatever the first raises.
+            for sink in reversed(self._own):
+                stack.callback(sink.close, error is not None)
 
     def append(self, record: StepRecord) -> None:
         now = time.time()
-        for sink in self._sinks:
+        for sink in (*self._own, *self._trackers):
             sink.append(record, now)
         self._listener.stepped(record)
 
@@ -68,10 +63,5 @@ class MetricsLog:
 
     def truncate_after(self, step: int) -> None:
         """Drop the steps past `step`, as resuming from its checkpoint does; they are about to be made again."""
-        for sink in self._sinks:
+        for sink in (*self._own, *self._trackers):
             sink.truncate_after(step)
-
-    def close(self) -> None:
-        with ExitStack() as stack:  # All of them, whatever the first raises.
-            for sink in reversed(self._sinks):
-                stack.callback(sink.close)

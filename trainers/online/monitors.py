@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.monitors import (
+from plumbob.configs.settings.metrics.monitors import (
     CollapseSettings,
     KlMonitorSettings,
     LengthGamingSettings,

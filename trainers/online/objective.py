@@ -26,6 +26,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
+from plumbob.trainers.algorithms.preference_losses import check_users_loss, load_users_loss
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
 from plumbob.trainers.learner.token_values import FIRST, TokenMeasures
 from plumbob.trainers.online.experience import (
@@ -90,6 +91,12 @@ def learnt_rows(
             assert_never(estimator)
 
 
+def check_estimator(estimator: Estimator) -> None:
+    """Try a loss of the user's that it learns by. Raises UserError."""
+    if isinstance(estimator, OnlineDpo):
+        check_users_loss(estimator.loss)
+
+
 def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Any], ...]:
     """The policy's loss and, where the estimator has a critic, its own: means over the optimizer step."""
     policy = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
@@ -99,6 +106,7 @@ def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Any], ...]:
         case Gae(value_clip_range=clip_range):
             return (policy, Pass("value", partial(value_loss_sum, clip_range, temperature), total_weight))
         case OnlineDpo(loss=loss):
+            load_users_loss(loss)
             return (Pass("policy", partial(pair_loss_sum, loss, temperature), num_pairs),)
         case Distillation():
             whole = Pass("policy", partial(teacher_kl_sum, temperature), total_weight)

@@ -28,7 +28,7 @@ def refused(folder: Path, *overrides: str) -> str:
 
 def test_what_may_change_is_where_and_how_fast() -> None:
     settings = flat(load_run("ppo", [*PPO, "rollout.autoscale.max_workers=4"]).model_dump(mode="json"))
-    may = {key for key in settings if may_change(PpoRun, key)}
+    may = {key for key in settings if may_change(PpoRun, key)} - {"sinks"}
     shared = {"num_workers", "num_threads", "num_cpus", "num_gpus", "memory_gib", "placement"}
     for role in ("learner", "rollout", "reward", "judge"):
         assert {key for key in may if key.startswith(f"{role}.") and key.split(".")[1] in shared} == {
@@ -61,8 +61,8 @@ def test_settings_that_would_change_the_result_are_refused(folder: Path, overrid
     message = refused(folder, override, "rollout.num_workers=2")
     assert message.startswith(f"{override.partition('=')[0]}: cannot change when a run resumes, as that would change")
     assert message.endswith(
-        "These may change: cluster; learner.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement, "
-        "micro_batch_size, zero_stage, gradient_checkpointing, offload_optimizer, offload_params); "
+        "These may change: cluster, sinks; learner.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, "
+        "placement, micro_batch_size, zero_stage, gradient_checkpointing, offload_optimizer, offload_params); "
         "reward.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); "
         "reward.parts.(url, token_env, max_in_flight, timeout_s, retries); "
         "judge.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); judge.parts.(url, token_env, "

@@ -66,15 +66,15 @@ def kept(*stages: str) -> set[str]:
 
 
 CHANGEABLE = {
-    "pretrain": {"cluster"} | LEARNER | kept("pretrain"),
-    "pretrain-encoder": {"cluster"} | LEARNER | kept("pretrain"),
-    "sft": {"cluster"} | LEARNER | kept("sft"),
-    "reward": {"cluster"} | LEARNER | ROLLOUT | kept("reward_training"),
-    "dpo": {"cluster"} | LEARNER | kept("dpo"),
-    "kto": {"cluster"} | LEARNER | kept("kto"),
-    "ppo": {"cluster"} | LEARNER | ROLLOUT | REWARD | JUDGE | {"ppo.keep_checkpoints"},
+    "pretrain": {"cluster", "sinks"} | LEARNER | kept("pretrain"),
+    "pretrain-encoder": {"cluster", "sinks"} | LEARNER | kept("pretrain"),
+    "sft": {"cluster", "sinks"} | LEARNER | kept("sft"),
+    "reward": {"cluster", "sinks"} | LEARNER | ROLLOUT | kept("reward_training"),
+    "dpo": {"cluster", "sinks"} | LEARNER | kept("dpo"),
+    "kto": {"cluster", "sinks"} | LEARNER | kept("kto"),
+    "ppo": {"cluster", "sinks"} | LEARNER | ROLLOUT | REWARD | JUDGE | {"ppo.keep_checkpoints"},
     "eval": {"cluster"} | RANKS | ROLLOUT | REWARD,
-    "pipeline": {"cluster"}
+    "pipeline": {"cluster", "sinks"}
     | (LEARNER | ROLLOUT | REWARD)
     | kept("pretrain", "pretrain_encoder", "sft", "reward_training", "dpo")
     | {"ppo.keep_checkpoints"},

@@ -30,7 +30,7 @@ class JsonlSink:
     def truncate_after(self, step: int) -> None:
         self._lines.keep(lambda content: content["step"] <= step)
 
-    def close(self) -> None:
+    def close(self, has_failed: bool) -> None:
         self._lines.close()
 
 

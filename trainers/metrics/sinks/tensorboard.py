@@ -48,7 +48,7 @@ class TensorBoardSink:
         self._add(Event(wall_time=time.time(), step=step + 1, file_version=EVENTS_VERSION))
         self._add(Event(wall_time=time.time(), step=step + 1, session_log=restart))
 
-    def close(self) -> None:
+    def close(self, has_failed: bool) -> None:
         with naming_file(self._path):
             self._file.close()
 

@@ -127,7 +127,7 @@ class Sink:
     def truncate_after(self, step: int) -> None:
         self.calls.append(f"{self.name}: back to {step}")
 
-    def close(self) -> None:
+    def close(self, has_failed: bool) -> None:
         self.calls.append(f"{self.name}: closed")
         if self.is_broken:
             raise OSError("no space left on device")

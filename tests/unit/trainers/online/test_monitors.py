@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.configs.settings.monitors import (
+from plumbob.configs.settings.metrics.monitors import (
     CollapseSettings,
     KlMonitorSettings,
     LengthGamingSettings,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from plumbob.configs.settings.algorithms import DynamicSamplingSettings, Rloo
-from plumbob.configs.settings.monitors import KlMonitorSettings, MonitoringSettings
+from plumbob.configs.settings.metrics.monitors import KlMonitorSettings, MonitoringSettings
 from plumbob.core.errors import NotFinite
 from plumbob.data.tokenization import TokenSequence
 from plumbob.rollout.journal import read_journal, read_step

@@ -1,0 +1,87 @@
+// The page's address: #/run/toy~ppo/rollouts/12/3?stage=ppo, parsed and made.
+import { useEffect, useState } from "./html.js";
+
+/**
+ * @typedef {object} Route
+ * @property {string} view    name of the view, a key of VIEWS in app.js
+ * @property {string} path    without the query
+ * @property {Record<string, string>} params   what stands in the path: id, step, row, group, ids
+ * @property {Record<string, string>} query    what stands behind the question mark
+ */
+
+/** Pattern of a path -> its view. */
+const ROUTES = [
+  ["/", "runs"],
+  ["/compare/:ids", "compare"],
+  ["/run/:id", "overview"],
+  ["/run/:id/curves", "curves"],
+  ["/run/:id/rollouts", "rollouts"],
+  ["/run/:id/rollouts/:step/group/:group", "group"],
+  ["/run/:id/rollouts/:step/:row", "tokens"],
+  ["/run/:id/pairs", "pairs"],
+  ["/run/:id/timeline", "timeline"],
+  ["/run/:id/config", "config"],
+  ["/run/:id/steer", "steer"],
+  ["/run/:id/logs", "logs"],
+];
+
+const parts = (path) => path.split("/").filter(Boolean);
+
+/** @returns {Record<string, string>|null} the named parts of the path where the pattern fits */
+function matched(pattern, path) {
+  const [wanted, given] = [parts(pattern), parts(path)];
+  if (wanted.length !== given.length) return null;
+  const params = {};
+  for (const [index, part] of wanted.entries()) {
+    if (part.startsWith(":")) params[part.slice(1)] = decodeURIComponent(given[index]);
+    else if (part !== given[index]) return null;
+  }
+  return params;
+}
+
+/** @returns {Route} of a location's hash; an unknown path is the list of runs */
+export function parse(hash) {
+  const [path, search = ""] = hash.replace(/^#/, "").split("?", 2);
+  const query = Object.fromEntries(new URLSearchParams(search));
+  for (const [pattern, view] of ROUTES) {
+    const params = matched(pattern, path);
+    if (params) return { view, path: path || "/", params, query };
+  }
+  return { view: "runs", path: "/", params: {}, query: {} };
+}
+
+/** "/run/ID/…" of parts that are escaped. */
+export const runPath = (id, ...rest) => ["/run", ...[id, ...rest].map((part) => encodeURIComponent(part))].join("/");
+
+/** What a link to that path says; parameters that are null, undefined or "" are left out. */
+export function href({ path, params = {} }) {
+  const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const search = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  return `#${path}${search ? `?${search}` : ""}`;
+}
+
+/**
+ * Goes to a path. `replace` changes the address without a new entry in the browser's history: for filters that change
+ * with each letter.
+ */
+export function navigate({ path, params, replace = false }) {
+  const target = href({ path, params });
+  if (target === location.hash) return;
+  if (replace) {
+    history.replaceState(null, "", target);
+    dispatchEvent(new HashChangeEvent("hashchange"));
+  } else {
+    location.hash = target;
+  }
+}
+
+/** @returns {Route} of the address, newly after each change */
+export function useRoute() {
+  const [route, setRoute] = useState(() => parse(location.hash));
+  useEffect(() => {
+    const changed = () => setRoute(parse(location.hash));
+    addEventListener("hashchange", changed);
+    return () => removeEventListener("hashchange", changed);
+  }, []);
+  return route;
+}

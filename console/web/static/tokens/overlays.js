@@ -1,0 +1,95 @@
+// The overlays of an answer's tokens: what each shows, in which unit, and around which middle its colours lie.
+
+/** `values`: of the row route's `tokens`, one for each token; `centre`: the value without a colour. */
+export const OVERLAYS = [
+  { key: "plain", name: "Plain", unit: "", meaning: "The text alone.", values: () => null },
+  {
+    key: "logprob",
+    name: "Log-prob",
+    unit: "nats",
+    centre: 0,
+    meaning: "Log-probability of the token under the policy that sampled it. The lower, the more surprising.",
+    values: (tokens) => tokens.logprob,
+  },
+  {
+    key: "entropy",
+    name: "Entropy",
+    unit: "nats",
+    centre: 0,
+    meaning: "Entropy of the policy's distribution over the next token, where this one was written.",
+    values: (tokens) => tokens.entropy,
+  },
+  {
+    key: "advantage",
+    name: "Advantage",
+    unit: "",
+    centre: 0,
+    meaning: "What the update multiplies the token's gradient by: above 0 makes it more likely.",
+    values: (tokens) => tokens.advantage,
+  },
+  {
+    key: "value",
+    name: "Value",
+    unit: "reward",
+    centre: 0,
+    meaning: "What the critic expected to be earned from before this token on.",
+    values: (tokens) => tokens.value,
+  },
+  {
+    key: "td_error",
+    name: "TD error",
+    unit: "reward",
+    centre: 0,
+    meaning: "Reward of the token, plus the value after it, less the value before it: what the critic had not expected.",
+    values: (tokens) => tokens.td_error,
+  },
+  {
+    key: "kl",
+    name: "KL to reference",
+    unit: "nats",
+    centre: 0,
+    meaning: "How much more likely the token is to the policy than to the reference, as a log-ratio's estimate.",
+    values: (tokens) => tokens.kl,
+  },
+  {
+    key: "sampler_gap",
+    name: "Sampler gap",
+    unit: "nats",
+    centre: 0,
+    meaning: "How far apart the sampler and the learner are on the log-probability of the same token by the same weights.",
+    values: (tokens) => tokens.sampler_gap,
+  },
+  {
+    key: "ratio",
+    name: "Ratio",
+    unit: "",
+    centre: 1,
+    meaning: "Importance ratio: the learner's probability over that at sampling. Underlined twice: clipped, no gradient.",
+    values: (tokens) => tokens.ratio,
+  },
+  {
+    key: "mask",
+    name: "Mask",
+    unit: "",
+    meaning: "Hatched: not written by the policy, so nothing is learnt from it.",
+    values: (tokens) => tokens.mask,
+  },
+  {
+    key: "version",
+    name: "Version",
+    unit: "",
+    meaning: "The policy version that wrote the token. A bar stands where it changes.",
+    values: (tokens) => tokens.version,
+  },
+];
+
+/** The overlays that have something to show of these tokens; the plain text always is one. */
+export function overlaysOf(tokens) {
+  return OVERLAYS.filter((overlay) => overlay.key === "plain" || overlay.values(tokens)?.some((value) => value !== null));
+}
+
+/** The overlay named `key`, or the first that there is of log-prob and plain. */
+export function chosenOverlay(key, tokens) {
+  const there = overlaysOf(tokens);
+  return there.find((overlay) => overlay.key === key) ?? there.find((overlay) => overlay.key === "logprob") ?? there[0];
+}

@@ -1,0 +1,1 @@
+"""What a program that calls the Python API is called back with."""
