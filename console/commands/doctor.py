@@ -22,6 +22,7 @@ from plumbob.console.options import add_json
 
 NAME = "doctor"
 ABOUT = "check the machine, the installed packages and each engine"
+EXAMPLE = "plumbob doctor"
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -13,13 +13,13 @@ from plumbob.data.prompts import encode_prompts
 from plumbob.data.records import Demonstration, PreferencePair, Prompt, Ranking
 from plumbob.data.splitting import Split
 from plumbob.data.texts.tokenizer import Tokenizer
-from plumbob.data.token_lengths import InputTokens, tokens_of_prompts, tokens_of_sequences
 from plumbob.data.tokenization import TokenSequence, encode_demonstrations, encode_pairs
 from plumbob.data.toy_world.toy_files import World
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import InputTokens, tokens_of_prompts, tokens_of_sequences
 from plumbob.driver.stages.reward_stage import reward_rows, whole_lengths
 from plumbob.driver.stages.stage import InputSizes
 from plumbob.models.masked_lm import open_encoder
-from plumbob.trainers.learner.learner_rows import LearnerRows
 from plumbob.trainers.offline.loop import epoch_batches
 
 TEXT, DEMONSTRATIONS, PAIRS, PROMPTS = "data.text", "data.demonstrations", "data.pairs", "data.prompts"

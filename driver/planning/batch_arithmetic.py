@@ -20,9 +20,9 @@ from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.training import EpochSettings, EvaluationSettings, PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
-from plumbob.data.token_lengths import InputTokens
+from plumbob.driver.input_sizes.learner_rows import LearnerRows, MicroBatchShape
+from plumbob.driver.input_sizes.token_lengths import InputTokens
 from plumbob.driver.stages.stage import InputSizes
-from plumbob.trainers.learner.learner_rows import LearnerRows, MicroBatchShape
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, RewardEncoderSettings
 from plumbob.configs.settings.tuning.encoders import EncoderLora
 from plumbob.configs.settings.workers import LearnerRankSettings, LearnerSettings, ZeroStage
+from plumbob.driver.input_sizes.learner_rows import MicroBatchShape
 from plumbob.driver.planning.expected_policy import BYTES, ExpectedPolicy, expected_policy
 from plumbob.models.adapter import ModelRole
 from plumbob.models.from_scratch import empty_bert, empty_llama
@@ -17,7 +18,6 @@ from plumbob.models.sizes.config_sizes import sizes_of
 from plumbob.models.sizes.kept_activations import Beside
 from plumbob.models.sizes.memory import MemoryEstimate, MicroBatch, Trained, beside_teachers, learner_memory
 from plumbob.models.tuning.classifiers import num_trained
-from plumbob.trainers.learner.learner_rows import MicroBatchShape
 
 
 def policy_learner(

@@ -32,6 +32,7 @@ from plumbob.configs.settings.workers import (
     VllmEngine,
 )
 from plumbob.core.errors import UserError
+from plumbob.driver.input_sizes.learner_rows import LearnerRows, MicroBatchShape
 from plumbob.driver.planning.expected_learner import (
     encoder_learner,
     micro_batch,
@@ -56,7 +57,6 @@ from plumbob.models.sizes.memory import (
 from plumbob.models.weight_files import num_stored
 from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.rollout.samplers.sampler import NUM_HELD
-from plumbob.trainers.learner.learner_rows import LearnerRows, MicroBatchShape
 from plumbob.trainers.offline import dpo, kto
 from plumbob.trainers.online.ppo import roles_of
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from plumbob.cluster.placement import Plan
 from plumbob.cluster.resources import DRIVER, on_hosts
-from plumbob.data.token_lengths import InputTokens, TokenLengths
+from plumbob.driver.input_sizes.token_lengths import InputTokens, TokenLengths
 from plumbob.driver.planning.batch_arithmetic import StageArithmetic, as_dict
 from plumbob.driver.planning.cheapest_change import FittingChange
 

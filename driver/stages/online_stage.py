@@ -8,7 +8,8 @@ from plumbob.cluster.session import Session
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.joint_checks import check_second_judge, has_environment_part
 from plumbob.configs.settings.rewards import RuleReward
-from plumbob.data.token_lengths import tokens_of_prompts
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import tokens_of_prompts
 from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
@@ -20,7 +21,6 @@ from plumbob.reward.second_judge import SecondRewardScorer
 from plumbob.reward.services.judge_answers import ANSWERS_FOLDER, judge_costs
 from plumbob.rollout.samplers.open_sampler import serving_notes, serving_of
 from plumbob.trainers.learner.checkpoint import Checkpoints
-from plumbob.trainers.learner.learner_rows import LearnerRows
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.monitors import monitor_result

@@ -3,9 +3,9 @@
 import numpy as np
 
 from plumbob.configs.runs import DpoRun, KtoRun
-from plumbob.data.token_lengths import tokens_of_sequences
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import tokens_of_sequences
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, training_stage
-from plumbob.trainers.learner.learner_rows import LearnerRows
 from plumbob.trainers.offline.dpo import DpoInput, prepare_dpo, run_dpo
 from plumbob.trainers.offline.encoded_files import by_setting
 from plumbob.trainers.offline.kto import KtoInput, longest_mismatch, prepare_kto, run_kto

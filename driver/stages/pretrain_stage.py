@@ -7,12 +7,12 @@ import numpy as np
 from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
 from plumbob.configs.settings.models import ModelRef
 from plumbob.data.splitting import Split
-from plumbob.data.token_lengths import InputTokens, tokens_of_blocks
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import InputTokens, tokens_of_blocks
 from plumbob.driver.stages.new_models import create_encoder, create_policy
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
 from plumbob.models.loading import open_policy
 from plumbob.models.masked_lm import open_encoder
-from plumbob.trainers.learner.learner_rows import LearnerRows
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.loop import epoch_batches

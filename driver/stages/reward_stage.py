@@ -12,7 +12,8 @@ from plumbob.configs.runs import RewardRun
 from plumbob.configs.settings.models import NewBertSettings
 from plumbob.configs.settings.training import RewardTrainingSettings
 from plumbob.data.texts.control_tokens import unmarked
-from plumbob.data.token_lengths import InputTokens, tokens_of_cut
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import InputTokens, tokens_of_cut
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.new_models import create_encoder
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
@@ -21,7 +22,6 @@ from plumbob.reward.reward_models.calibration import Calibration
 from plumbob.reward.reward_models.dialogue_form import DialogueForm, FormInUse, save_form
 from plumbob.rollout.requests import sample_requests
 from plumbob.trainers.learner.learner_protocol import Learners
-from plumbob.trainers.learner.learner_rows import LearnerRows
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.loop import epoch_batches

@@ -9,10 +9,10 @@ from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.session import Session
 from plumbob.core.stop_signals import stop_signals
 from plumbob.data.rendered_rows import RenderedRow
-from plumbob.data.token_lengths import InputTokens
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import InputTokens
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.run_control import RunControl
-from plumbob.trainers.learner.learner_rows import LearnerRows
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
 from plumbob.trainers.metrics.stage_result import StageResult, StageSummary

@@ -3,9 +3,9 @@
 import numpy as np
 
 from plumbob.configs.runs import SftRun
-from plumbob.data.token_lengths import tokens_of_sequences
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import tokens_of_sequences
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, training_stage
-from plumbob.trainers.learner.learner_rows import LearnerRows
 from plumbob.trainers.offline.encoded_files import by_setting
 from plumbob.trainers.offline.loop import epoch_batches
 from plumbob.trainers.offline.sft import SftInput, prepare_sft, run_sft

@@ -15,10 +15,10 @@ from plumbob.cluster.resources import widest
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import SftRun
 from plumbob.data.tokenization import TokenBatch
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.planning.expected_memory import expected_memory
 from plumbob.models.sizes.memory import GIB
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
-from plumbob.trainers.learner.learner_rows import LearnerRows
 from plumbob.verify.local_learner import open_learner
 
 

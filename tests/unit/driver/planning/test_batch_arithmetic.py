@@ -5,10 +5,10 @@ import numpy as np
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import AnyRun
 from plumbob.data.epoch_order import EpochBatches
-from plumbob.data.token_lengths import InputTokens
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import InputTokens
 from plumbob.driver.planning.batch_arithmetic import OfflineArithmetic, OnlineArithmetic, arithmetic_of, as_dict
 from plumbob.driver.stages.stage import InputSizes
-from plumbob.trainers.learner.learner_rows import LearnerRows
 
 
 def sft_run(*overrides: str) -> AnyRun:

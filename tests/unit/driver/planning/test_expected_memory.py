@@ -9,10 +9,10 @@ import pytest
 from plumbob.cluster.admission import what_cannot_be
 from plumbob.cluster.resources import Host, ResourceAmount, resource_needs, settings_that_hold, total_bytes, widest
 from plumbob.configs.load_run import load_run
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.planning.expected_memory import expected_memory
 from plumbob.models.adapter import save_adapter
 from plumbob.models.sizes.memory import GIB, VLLM_FLOOR, MemoryEstimate
-from plumbob.trainers.learner.learner_rows import LearnerRows
 from tests.support.tiny_policy import make_adapter, write_policy
 from tests.support.tiny_scorer import write_scorer
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.data.epoch_order import EpochBatches
-from plumbob.trainers.learner.learner_rows import LearnerRows, MicroBatchShape
+from plumbob.driver.input_sizes.learner_rows import LearnerRows, MicroBatchShape
 
 
 def rows(*lengths: int, batch_size: int, num_epochs: int = 1) -> LearnerRows:

@@ -3,8 +3,14 @@
 import numpy as np
 
 from plumbob.configs.settings.data import LengthSettings
-from plumbob.data.token_lengths import Bin, TokenLengths, tokens_of_cut, tokens_of_prompts, tokens_of_sequences
 from plumbob.data.tokenization import TokenSequence, TooLong
+from plumbob.driver.input_sizes.token_lengths import (
+    Bin,
+    TokenLengths,
+    tokens_of_cut,
+    tokens_of_prompts,
+    tokens_of_sequences,
+)
 
 
 def lengths(*numbers: int, most: int | None = None) -> TokenLengths:
