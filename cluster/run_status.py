@@ -1,7 +1,8 @@
 """Where a run stands while it is running: as one typed record, and as gauges for Prometheus."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -9,7 +10,7 @@ from ray.util.metrics import Gauge
 
 from plumbob.cluster.resources import ResourceNeed, WorkerRole
 from plumbob.trainers.metrics.response_counts import CountsByVersion
-from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.metrics.step_record import ResponseSample, StepRecord
 
 MESSAGE_CHARS = 2000
 """Of the last message, so that no long one makes the status large."""
@@ -90,12 +91,11 @@ class RunStatus:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """The status that `as_dict` made this of. Raises KeyError or TypeError where it is no status."""
-        step = {name: content[name] for name in ("stage", "step", "num_steps", "metrics", "seconds") if name in content}
         rollout, bounds, responses = content["rollout"], content["autoscale"], content["answers"]
         return cls(
             time=content["time"],
             stage=content.get("stage"),
-            step=StepRecord(**step) if "step" in step else None,
+            step=_step_from_dict(content),
             last_message=content["last_message"],
             workers={
                 role: tuple(_row_from_dict(role, row) for row in rows) for role, rows in content["workers"].items()
@@ -108,9 +108,22 @@ class RunStatus:
         )
 
 
+def counts_by_state(workers: Mapping[WorkerRole, Sequence[WorkerStatus]]) -> dict[str, dict[str, int]]:
+    """`WorkerCounts` of the workers by role; a role without any is left out."""
+    return {role: dict(Counter(row.state or "" for row in rows)) for role, rows in workers.items() if rows}
+
+
 def _step_as_dict(record: StepRecord) -> dict[str, Any]:
     step = {"stage": record.stage, "step": record.step, "num_steps": record.num_steps}
-    return step | {"metrics": dict(record.metrics), "seconds": dict(record.seconds)}
+    sample = {} if record.sample is None else {"sample": asdict(record.sample)}
+    return step | {"metrics": dict(record.metrics), "seconds": dict(record.seconds)} | sample
+
+
+def _step_from_dict(content: Mapping[str, Any]) -> StepRecord | None:
+    if "step" not in content:
+        return None
+    step = {name: content[name] for name in ("stage", "step", "num_steps", "metrics", "seconds")}
+    return StepRecord(**step, sample=ResponseSample(**content["sample"]) if "sample" in content else None)
 
 
 def _row_as_dict(role: WorkerRole, row: WorkerStatus) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -24,9 +26,11 @@ from plumbob.console.commands import (
     ui,
 )
 from plumbob.console.commands.adapters import adapters
-from plumbob.console.commands.live import save, scale, status, stop
+from plumbob.console.commands.live import save, scale, status, stop, watch
 from plumbob.console.commands.measures import compare_methods, evaluate, verify
 from plumbob.console.commands.result import chat, export, merge, push, serve
+from plumbob.console.commands.runs import compare, runs
+from plumbob.console.commands.start import completion, init
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
 
@@ -43,17 +47,21 @@ QUIET = {
 
 
 COMMANDS: tuple[Command | CommandGroup, ...] = (
+    init,
     run,
     resume,
     evaluate,
     compare_methods,
     plan,
     submit,
+    watch,
     status,
     scale,
     save,
     stop,
     ui,
+    runs.GROUP,
+    compare,
     report,
     chat,
     serve,
@@ -67,12 +75,20 @@ COMMANDS: tuple[Command | CommandGroup, ...] = (
     serve_reward,
     presets,
     config,
+    completion,
 )
 """In the order of `plumbob --help`."""
+
+COMPLETION_REQUEST = "_ARGCOMPLETE"
+"""A variable that the script of `plumbob completion` sets."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status: one of `console.exit_codes`."""
+    if COMPLETION_REQUEST in os.environ:  # A shell asks what could stand where Tab was pressed.
+        from plumbob.console.completion.answer_shell import answer_shell
+
+        answer_shell(parser_of_words)
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -113,7 +129,17 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def _parser(as_json: bool) -> argparse.ArgumentParser:
+def parser_of_words(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser with the options of the command among these words, for who looks into it without parsing."""
+    parser = level = _parser(as_json=False)
+    for word in words:
+        if word in level.commands:
+            level = level.commands[word]
+            level.populate()
+    return parser
+
+
+def _parser(as_json: bool) -> _Parser:
     parser = _Parser(
         as_json=as_json,
         prog="plumbob",
@@ -131,12 +157,20 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *, as_json: bool, **settings: Any) -> None:
         super().__init__(**settings)
         self._as_json = as_json
+        self.commands: dict[str, _CommandParser] = {}
 
     def add_commands(self, commands: Sequence[Command | CommandGroup]) -> None:
         names = self.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
+        width = shutil.get_terminal_size().columns - 2
         for command in commands:
-            names.add_parser(
-                command.NAME, help=command.ABOUT, description=command.ABOUT, command=command, as_json=self._as_json
+            self.commands[command.NAME] = names.add_parser(
+                command.NAME,
+                help=command.ABOUT,
+                description=textwrap.fill(command.ABOUT, width),
+                epilog=f"example: {command.EXAMPLE}",
+                formatter_class=argparse.RawDescriptionHelpFormatter,  # The example on one line, to be copied.
+                command=command,
+                as_json=self._as_json,
             )
 
     def error(self, message: str) -> NoReturn:
@@ -167,6 +201,11 @@ class _CommandParser(_Parser):
         self.set_defaults(command=command)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.populate()
+        return super().parse_known_args(args, namespace)
+
+    def populate(self) -> None:
+        """Take the options of the command or, of a group, its commands; once."""
         match self._command:
             case CommandGroup(commands=commands):
                 self.add_commands(commands)
@@ -175,7 +214,6 @@ class _CommandParser(_Parser):
             case command:
                 command.add_options(self)
         self._command = None
-        return super().parse_known_args(args, namespace)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,10 @@ class Command(Protocol):
     @property
     def ABOUT(self) -> str: ...  # noqa: N802
 
+    @property
+    def EXAMPLE(self) -> str:  # noqa: N802
+        """A whole command line, which stands at the end of the command's help."""
+
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Called when the command is the one that was typed."""
 
@@ -28,3 +32,7 @@ class CommandGroup:
     NAME: str
     ABOUT: str
     commands: tuple[Command, ...]
+
+    @property
+    def EXAMPLE(self) -> str:  # noqa: N802
+        return self.commands[0].EXAMPLE

@@ -1,11 +1,11 @@
 """What shows a running run: the live display on a terminal, plain lines in a pipe, JSON lines for scripts."""
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
+from io import TextIOWrapper
 from typing import Any, Self, TextIO
 
 from plumbob.console.live_console import LiveConsole
@@ -20,8 +20,9 @@ from plumbob.console.tables import (
     step_metrics,
     summary_table,
 )
+from plumbob.trainers.metrics.json_lines import strict
 from plumbob.trainers.metrics.stage_result import StageSummary
-from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord, WorkerCounts
 
 
 class PlainConsole:
@@ -53,11 +54,14 @@ class PlainConsole:
             line = [f"step {record.step}/{record.num_steps}", *metrics, f"{duration(remaining_s)} left"]
             self._print(f"{record.stage}: {', '.join(line)}")
 
+    def workers_changed(self, workers: WorkerCounts) -> None:
+        """Nothing that a line would be worth."""
+
     def notify(self, stage: str, message: str) -> None:
         self._print(f"{stage}: {message}")
 
     def stage_ended(self, stage: str, summary: StageSummary) -> None:
-        self._print(ended_line(stage, self._clock(stage).elapsed_s(), summary.as_dict()))
+        self._print(ended_line(stage, summary.seconds, summary.as_dict()))
 
     def _clock(self, stage: str) -> StageClock:
         return self._clocks.setdefault(stage, StageClock.start())
@@ -84,6 +88,9 @@ class JsonConsole:
     def stepped(self, record: StepRecord) -> None:
         print_json({"event": "step"} | asdict(record), self._stream)
 
+    def workers_changed(self, workers: WorkerCounts) -> None:
+        """Left to `plumbob status --json`: it changes many times a step."""
+
     def notify(self, stage: str, message: str) -> None:
         print_json({"event": "said", "stage": stage, "message": message}, self._stream)
 
@@ -95,7 +102,12 @@ Display = LiveConsole | PlainConsole | JsonConsole
 
 
 def choose_listener(json: bool, stream: TextIO) -> Display:
-    """JSON when asked for, the live display on a terminal that can move its cursor, plain lines elsewhere."""
+    """JSON when asked for, the live display on a terminal that can move its cursor, plain lines elsewhere.
+
+    Letters that the stream has no form for, such as those of answers in an ASCII locale, end no run: they are escaped.
+    """
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
     if json:
         return JsonConsole(stream)
     if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
@@ -105,7 +117,7 @@ def choose_listener(json: bool, stream: TextIO) -> Display:
 
 def print_json(content: Mapping[str, Any], stream: TextIO) -> None:
     """One line of strict JSON: a number that is not finite becomes null."""
-    print(json.dumps(_strict(content), allow_nan=False, default=str), file=stream, flush=True)
+    print(json.dumps(strict(content), allow_nan=False, default=str), file=stream, flush=True)
 
 
 def print_summary(summary: Mapping[str, Any], stream: TextIO) -> None:
@@ -118,15 +130,3 @@ def print_summary(summary: Mapping[str, Any], stream: TextIO) -> None:
     if "seconds_total" in summary:
         lines.append(f"{summary.get('name', 'run')}: {duration(summary['seconds_total'])} in all")
     print("\n".join(lines), file=stream, flush=True)
-
-
-def _strict(value: Any) -> Any:
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case Mapping():
-            return {str(key): _strict(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_strict(inner) for inner in value]
-        case _:
-            return value

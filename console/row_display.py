@@ -6,6 +6,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
+from plumbob.console.tables import escaped
 from plumbob.data.rendered_rows import RenderedRow, RowPart
 
 
@@ -31,11 +32,3 @@ def _title(part: RowPart) -> str:
     notes = ["learnt"] if part.is_learnt else []
     notes += [] if part.num_tokens is None else [f"{part.num_tokens:,} token{'' if part.num_tokens == 1 else 's'}"]
     return f"{part.name} ({', '.join(notes)})" if notes else part.name
-
-
-def escaped(text: str) -> str:
-    """On one line: line ends, other control characters and backslashes as in Python's texts."""
-    return "".join(
-        letter if letter.isprintable() and letter != "\\" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )

@@ -53,6 +53,14 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
+def escaped(text: str) -> str:
+    """With line ends, other control characters and backslashes as in Python's texts: answers come from outside."""
+    return "".join(
+        letter if letter.isprintable() and letter != "\\" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def interval(bounds: object, form: Callable[[object], str]) -> str:
     match bounds:
         case [low, high]:

@@ -102,6 +102,11 @@ class EpochBatches:
             raise IndexError(f"step {step} is outside the {self.num_batches} steps of {self.num_epochs} epochs")
         return _positions(self._order, self.num_records, step * self.batch_size, self.batch_size)
 
+    def first_steps(self, records: NDArray[np.int64]) -> list[int]:
+        """The steps of the first epoch that have any of these records."""
+        places = np.flatnonzero(np.isin(self._order(0), records))
+        return sorted(set((places // self.batch_size).tolist()))
+
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self.mixture is None:
             return epoch_order(self.num_records, epoch, self.seed)

@@ -43,12 +43,11 @@ class TooLong:
 
 @dataclass(frozen=True)
 class EncodedRecords(Generic[T]):
-    """Records that fit, in their order, with counts and a sentence about those that were dropped as too long."""
+    """Records that fit, in their order; of all `num_rows` those `dropped` as too long, and a sentence about these."""
 
     records: tuple[T, ...]
     num_rows: int
-    num_long_prompts: int
-    num_long_responses: int
+    dropped: tuple[TooLong, ...]
     notes: tuple[str, ...]
 
 
@@ -179,7 +178,7 @@ def keep_fitting(
         others: sentences about what was left out before.
     """
     num_rows = len(encoded) if num_rows is None else num_rows
-    long = [item for item in encoded if isinstance(item, TooLong)]
+    long = tuple(item for item in encoded if isinstance(item, TooLong))
     limits = {
         "prompt": f"their prompt is longer than data.max_prompt_tokens={max_prompt_tokens}",
         "response": f"a response with its EOS is longer than data.max_response_tokens={max_response_tokens}",
@@ -193,7 +192,7 @@ def keep_fitting(
     records = tuple(item for item in encoded if not isinstance(item, TooLong))
     if required and not records:
         raise UserError(f"no {what} are left to use: raise the limit or give shorter ones. {' '.join(notes)}".rstrip())
-    return EncodedRecords(records, num_rows, len(lengths["prompt"]), len(lengths["response"]), notes)
+    return EncodedRecords(records, num_rows, long, notes)
 
 
 def pack_texts(

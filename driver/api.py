@@ -20,9 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from plumbob.cluster.admission import check_local, joined_notes, plan_here, plan_there
-from plumbob.cluster.connection import connected
-from plumbob.cluster.placement import Plan
+from plumbob.cluster.admission import check_local, joined_notes
 from plumbob.cluster.resources import memory_lines, resource_needs
 from plumbob.cluster.session import Session
 from plumbob.configs.base import IsFunction
@@ -41,10 +39,12 @@ from plumbob.data.bounded_templates import TemplateClock, template_time
 from plumbob.driver.callbacks.run_callbacks import CallbackListener, RunCallback, RunEnding
 from plumbob.driver.cpu_threads import with_threads
 from plumbob.driver.default_baseline import with_default_baseline
-from plumbob.driver.expected_memory import expected_memory
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.learner_notes import learner_notes
 from plumbob.driver.peak_memory import PeakMemory
+from plumbob.driver.planning.expected_memory import expected_memory
+from plumbob.driver.planning.plan_run import plan_prepared
+from plumbob.driver.planning.run_plan import RunPlan
 from plumbob.driver.prepared_run import PreparedRun, prepare_run, stage_of
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
@@ -184,7 +184,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     return result.as_dict()
 
 
-def plan(config: AnyRun) -> Plan:
+def plan(config: AnyRun) -> RunPlan:
     """What the run needs against what its cluster has. A local one is this machine, and is not started.
 
     Raises:
@@ -192,22 +192,15 @@ def plan(config: AnyRun) -> Plan:
     """
     writable_folder(config)
     config = _located(config)
-    prepared, needs = _begun_now(config), resource_needs(config)
-    expected = expected_memory(config, prepared.longest)
-    if config.cluster.address == "local":
-        notes, found = prepared.notes, plan_here(config.cluster, needs, expected)
-    else:
-        with connected(config.cluster):
-            notes = prepared.notes + joined_notes(config.cluster, needs, expected)
-            found = plan_there(needs)
-    return replace(found, notes=notes, rows=prepared.rows, expected=expected)
+    return plan_prepared(config, _begun_now(config), _begun_now)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
     """Read and check all input, and start nothing: sentences about it and the memory expected. Raises UserError."""
     config = _located(config)
     prepared = _begun_now(config)
-    lines = memory_lines(resource_needs(config), expected_memory(config, prepared.longest), hosts=())
+    expected = expected_memory(config, prepared.sizes().learnt)
+    lines = memory_lines(resource_needs(config), expected, hosts=())
     return (*prepared.notes, *(f"memory: {line}" for line in lines))
 
 
@@ -298,7 +291,7 @@ def _run_stages(
         run_stages = prepare_run(with_threads(config))
     check_models(config, folder)
     digests = new_digests(config, folder)
-    needs, expected = resource_needs(config), expected_memory(config, run_stages.longest)
+    needs, expected = resource_needs(config), expected_memory(config)
     check_local(config.cluster, needs, expected, is_running=session is not None)
     events = EventLog(folder)
     wait_s = config.cluster.wait_s if session is not None else max(config.cluster.wait_s, min_wait_s)

@@ -11,18 +11,18 @@ from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.stages import evaluation
 from plumbob.driver.stages.prepare import prepare
-from plumbob.driver.stages.stage import PreparedStage, StageContext, run_stage
+from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, run_stage
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What does the work of a run; notes, rows and the longest sequence of its input, as `PreparedStage` has them."""
+    """What does the work of a run; what is known of its input, as `PreparedStage` has it."""
 
     notes: tuple[str, ...]
     rows: tuple[RenderedRow, ...]
     body: Callable[[StageContext], dict[str, dict[str, Any]]]
-    longest: int | None = None
+    sizes: Callable[[], InputSizes] = InputSizes
 
     def __call__(self, context: StageContext) -> dict[str, dict[str, Any]]:
         return self.body(context)
@@ -33,13 +33,13 @@ def prepare_run(config: AnyRun) -> PreparedRun:
     match config:
         case PipelineRun():
             files = prepare_files(config)
-            return PreparedRun(files.notes, files.rows, lambda context: run_pipeline(config, files, context))
+            return PreparedRun(
+                files.notes, files.rows, lambda context: run_pipeline(config, files, context), files.sizes
+            )
         case EvalRun():
-            evaluated = evaluation.prepare(config)
-            return _of_one_stage(evaluated)
+            return _of_one_stage(evaluation.prepare(config))
         case _:
-            prepared = prepare(config)
-            return _of_one_stage(prepared)
+            return _of_one_stage(prepare(config))
 
 
 def stage_of(config: AnyRun, folder: Path) -> str:
@@ -55,5 +55,5 @@ def _of_one_stage(prepared: PreparedStage) -> PreparedRun:
         prepared.notes,
         prepared.rows,
         lambda context: {context.stage: run_stage(prepared, context).as_dict()},
-        prepared.longest,
+        prepared.sizes,
     )

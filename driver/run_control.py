@@ -13,7 +13,7 @@ from plumbob.cluster.fleet.autoscale import Autoscaler
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
 from plumbob.cluster.nodes import addresses, draining_nodes
 from plumbob.cluster.resources import ResourceNeed, WorkerRole
-from plumbob.cluster.run_status import MESSAGE_CHARS, RunGauges, RunStatus
+from plumbob.cluster.run_status import MESSAGE_CHARS, RunGauges, RunStatus, counts_by_state
 from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
@@ -23,7 +23,7 @@ from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.driver.run_folder.folder import STATUS_FILE
 from plumbob.driver.run_folder.status_listener import StatusListener
 from plumbob.trainers.learner.checkpoint import Checkpoint
-from plumbob.trainers.metrics.step_record import Listener, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, StepRecord, WorkerCounts
 from plumbob.trainers.online.sample_ledger import SampleLedger
 
 OnSaved = Callable[[str, Checkpoint], None]
@@ -65,6 +65,7 @@ class RunControl:
         self._polling = threading.Lock()
         self._autoscaler: Autoscaler | None = None
         self._is_stopping = False
+        self._workers: WorkerCounts = {}
         self._is_save_requested = False
 
     def status(self) -> RunStatus:
@@ -99,6 +100,7 @@ class RunControl:
         rollout = self._session.rollout_pool
         requests = client.exchange(self.status, is_scalable=rollout is not None)
         self._is_stopping = requests.stop
+        self._report_workers()
         self._is_save_requested |= requests.save
         for request in requests.made:
             self.events.record("steered", by=dict(request.by), what=request.what)
@@ -109,6 +111,12 @@ class RunControl:
             self.notify(f"draining {where}: workers there finish their work, others start elsewhere")
         if rollout is not None and requests.num_rollout_workers is not None:
             rollout.pool.target_size = requests.num_rollout_workers
+
+    def _report_workers(self) -> None:
+        workers = counts_by_state(self._session.workers())
+        if workers != self._workers:
+            self._workers = workers
+            self.listener.workers_changed(workers)
 
     def begin_work(self) -> None:
         """Called before work whose end is worth waiting for. Raises RunStopped when somebody wants the run to stop."""

@@ -5,7 +5,7 @@ raise NotRunningError where no such run is running, and UserError where it canno
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,22 @@ def status(run: str | Path, address: str | None = None) -> RunState:
         if last is None:
             raise
         return RunState(str(error), last, (find_run(run) / SUMMARY_FILE).exists())
+
+
+@contextmanager
+def asking_for_status(run: str | Path, address: str | None = None) -> Iterator[Callable[[], RunStatus | None]]:
+    """The status again and again, over one connection: what is given answers with it, with None before the first.
+
+    It raises NotRunningError when the run is running no more.
+    """
+    where, name = _from_folder(run) if address is None else (address, str(run))
+
+    def ask() -> RunStatus | None:
+        content = answer(find(name).status.remote())
+        return RunStatus.from_dict(content) if content else None
+
+    with joined(where):
+        yield ask
 
 
 def scale(run: str | Path, num_rollout_workers: int, address: str | None = None) -> int:

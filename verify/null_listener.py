@@ -1,7 +1,7 @@
 """A listener that shows nothing (NullListener)."""
 
 from plumbob.trainers.metrics.stage_result import StageSummary
-from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord, WorkerCounts
 
 
 class NullListener:
@@ -12,5 +12,7 @@ class NullListener:
     def stepped(self, record: StepRecord) -> None: ...
 
     def notify(self, stage: str, message: str) -> None: ...
+
+    def workers_changed(self, workers: WorkerCounts) -> None: ...
 
     def stage_ended(self, stage: str, summary: StageSummary) -> None: ...

@@ -11,6 +11,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from plumbob.console.completion.completers import completed_by, setting_names
 from plumbob.console.exit_codes import OK
 from plumbob.console.options import add_json
 from plumbob.core.errors import UserError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 NAME = "config"
 ABOUT = "list the settings, each with its type, default and meaning"
+EXAMPLE = "plumbob config ppo.kl --kind ppo"
 
 NUM_NEAR = 3
 """Keys that are suggested for one that there is not."""
@@ -29,7 +31,8 @@ MAX_WIDTH = 110
 
 
 def add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY", nargs="?", help="only this setting, or those below it, such as ppo.kl")
+    key = parser.add_argument("key", metavar="KEY", nargs="?", help="only this setting or those below it, as ppo.kl")
+    completed_by(setting_names, key)
     parser.add_argument("--kind", metavar="KIND", help="only settings of this kind of run, such as dpo")
     add_json(parser)
 

@@ -10,6 +10,7 @@ from plumbob.console.options import add_json, add_run
 
 NAME = "pairs"
 ABOUT = "write preference pairs out of a run's own responses: best against worst of each prompt, for dpo"
+EXAMPLE = "plumbob pairs runs/rloo --margin 0.5"
 
 PAIRS_FILE = "pairs.jsonl"
 """In the run's folder, where --output does not say otherwise."""
@@ -32,10 +33,6 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {PAIRS_FILE} in the run's folder")
     add_json(parser)
-    parser.epilog = (
-        "example: plumbob pairs runs/rloo --margin 0.5, then plumbob run dpo data.pairs=runs/rloo/pairs.jsonl "
-        "data.rendered=true"
-    )
 
 
 def run(arguments: Namespace) -> int:

@@ -8,6 +8,7 @@ from plumbob.console.options import add_config, add_json
 
 NAME = "plan"
 ABOUT = "say what a run will need, and start nothing"
+EXAMPLE = "plumbob plan ppo policy.model=FOLDER reward.model=FOLDER data.prompts=prompts.jsonl"
 
 
 def add_options(parser: ArgumentParser) -> None:

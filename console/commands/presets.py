@@ -9,6 +9,7 @@ from plumbob.console.options import add_json
 
 NAME = "presets"
 ABOUT = "list the presets, each with what it is for"
+EXAMPLE = "plumbob presets"
 
 
 def add_options(parser: ArgumentParser) -> None:

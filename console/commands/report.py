@@ -8,6 +8,7 @@ from plumbob.console.options import add_json, add_run
 
 NAME = "report"
 ABOUT = "write a run's report.html anew"
+EXAMPLE = "plumbob report runs/toy"
 
 
 def add_options(parser: ArgumentParser) -> None:

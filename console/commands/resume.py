@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NAME = "resume"
 ABOUT = "resume a run that was stopped"
+EXAMPLE = "plumbob resume runs/toy rollout.num_workers=2"
 
 
 def add_options(parser: ArgumentParser) -> None:

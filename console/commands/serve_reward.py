@@ -7,6 +7,7 @@ from plumbob.console.options import add_listening, token_of
 
 NAME = "serve-reward"
 ABOUT = "serve a trained reward model over HTTP, for reward.parts of kind http"
+EXAMPLE = "plumbob serve-reward runs/toy/reward/reward_model --port 8100"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -15,7 +16,6 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=256, help="of prompt and response together")
     parser.add_argument("--batch-size", type=int, default=32, help="responses in one forward")
     parser.add_argument("--raw", action="store_true", help="the model's own output, without its calibration")
-    parser.epilog = "example: plumbob serve-reward runs/toy/reward/reward_model --port 8100"
 
 
 def run(arguments: Namespace) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NAME = "submit"
 ABOUT = "send a run to a Ray cluster, or write what KubeRay or Slurm starts it with"
+EXAMPLE = "plumbob submit toy name=align storage.path=/shared/runs --address http://HEAD:8265"
 
 NOT_FOUND = 127
 """A shell's exit status for a command that is not there."""

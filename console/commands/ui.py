@@ -7,6 +7,7 @@ from plumbob.console.exit_codes import OK
 
 NAME = "ui"
 ABOUT = "open pages that show runs, token by token, and steer them"
+EXAMPLE = "plumbob ui runs --port 8275"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -19,7 +20,6 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--token", metavar="WORD", help="what steering must bear; one is made up where none is given")
     parser.add_argument("--export", metavar="FILE", help="write the run as one HTML file that needs no server, and end")
-    parser.epilog = "example: plumbob ui runs --port 8275; plumbob ui runs/toy --export toy.html"
 
 
 def run(arguments: Namespace) -> int:

@@ -20,8 +20,7 @@ from plumbob.console.report.style import PALETTE
 from plumbob.console.tables import duration, summary_table
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
-from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
-from plumbob.driver.run_folder.inputs import INPUTS_FILE, MODELS_FILE
+from plumbob.driver.run_folder.folder import INPUTS_FILE, MODELS_FILE, SAMPLES_FILE, SUMMARY_FILE
 from plumbob.rollout.journal import JOURNAL_FOLDER
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE, read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord

@@ -1,6 +1,8 @@
 """A run as one file that opens without a server: the pages with a bounded sample of its data inside."""
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -77,20 +79,27 @@ def _rollouts(answers: RunAnswers, path: Mapping[str, str], stage: str) -> dict[
         return None
     last = len(steps) - 1
     chosen = sorted({steps[round(index * last / max(NUM_STEPS - 1, 1))] for index in range(NUM_STEPS)}, reverse=True)
+    rounds = zip_longest(*(_groups(answers, path, stage, step) for step in chosen), fillvalue=())
     rows: list[dict[str, Any]] = []
-    num_tokens = 0
-    for round_of in zip(*(_groups(answers, path, stage, step) for step in chosen), strict=False):
-        for group in round_of:
-            for row in group:
-                try:
-                    view = answers.row(path | row, {"stage": stage})
-                except HTTPException:  # A damaged file has nothing to show.
-                    continue
-                num_tokens += view["length"]
-                if len(rows) < MAX_RESPONSES and num_tokens <= MAX_TOKENS:
-                    rows.append(view)
+    for group in (group for groups in rounds for group in groups):
+        views = _views(answers, path, stage, group)
+        num_tokens = sum(view["length"] for view in (*rows, *views))
+        if rows and (len(rows) + len(views) > MAX_RESPONSES or num_tokens > MAX_TOKENS):
+            break
+        rows += views[:MAX_RESPONSES]
     rows.sort(key=lambda view: (-view["step"], view["row"]))
     return {"total": listing["num_rows"], "rows": rows}
+
+
+def _views(
+    answers: RunAnswers, path: Mapping[str, str], stage: str, places: Sequence[dict[str, str]]
+) -> list[dict[str, Any]]:
+    """Of the responses at those places that can be read: a damaged file has nothing to show."""
+    views = []
+    for place in places:
+        with contextlib.suppress(HTTPException):
+            views.append(answers.row(path | place, {"stage": stage}))
+    return views
 
 
 def _groups(answers: RunAnswers, path: Mapping[str, str], stage: str, step: int) -> Iterator[list[dict[str, str]]]:

@@ -51,7 +51,7 @@ def ui_app(root: Path, token: str, port: int, is_local: bool) -> ASGIApp:
         Route(f"{of_run}/events", _json(answers.events)),
         Route(f"{of_run}/live", _stream(lambda request: _live_of_run(live, request))),
         Route(f"{of_run}/rollouts", _json(answers.rollouts)),
-        Route(f"{of_run}/rollouts/{{step}}/group/{{group}}", _json(answers.group)),
+        Route(f"{of_run}/rollouts/{{step}}/group/{{group:path}}", _json(answers.group)),
         Route(f"{of_run}/rollouts/{{step}}/row/{{row}}", _json(answers.row)),
         Route(f"{of_run}/pairs", _json(answers.pairs)),
         Route(f"{of_run}/timeline", _json(answers.timeline)),

@@ -19,7 +19,7 @@ from plumbob.core.stop_signals import stop_signals
 from plumbob.driver.api import plan, run_or_resume
 from plumbob.driver.comparison.compared_methods import ComparedMethod
 from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, Result, comparison_row
-from plumbob.driver.expected_policy import expected_policy
+from plumbob.driver.planning.expected_policy import expected_policy
 from plumbob.driver.run_folder.folder import LOGS_FOLDER, run_folder
 from plumbob.driver.run_folder.inputs import check_models, check_rows
 from plumbob.models.loading import open_policy

@@ -31,6 +31,8 @@ from plumbob.data.toy_world.gold_judge import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
 from plumbob.driver.pipeline.pipeline_files import Files, files_in, prompt_line, write_jsonl
 from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
+from plumbob.driver.pipeline.pipeline_sizes import pipeline_sizes, toy_sizes
+from plumbob.driver.stages.stage import InputSizes
 from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import check_given_kind, check_learner, is_plain_lora
@@ -50,11 +52,13 @@ class PreparedFiles:
     Attributes:
         notes: sentences about what was left out.
         rows: one of each input as the stages' models see it.
+        sizes: as of `PreparedStage`.
     """
 
     notes: tuple[str, ...]
     write: Callable[[Path], Files]
     rows: tuple[RenderedRow, ...] = ()
+    sizes: Callable[[], InputSizes] = InputSizes
 
     def __call__(self, folder: Path) -> Files:
         return self.write(folder)
@@ -143,7 +147,7 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
         write_world(world, folder)
         return files_in(folder, gold_score, noise_ceiling(world.heldout_pairs))
 
-    return PreparedFiles((), write)
+    return PreparedFiles((), write, sizes=lambda: toy_sizes(world))
 
 
 def _real_files(run: PipelineRun, tokenizer: Tokenizer | None) -> PreparedFiles:
@@ -179,7 +183,10 @@ def _real_files(run: PipelineRun, tokenizer: Tokenizer | None) -> PreparedFiles:
         write_jsonl(folder / "text.jsonl", ({"text": document} for document in text.train))
         return files_in(folder, form=form, notes=notes)
 
-    return PreparedFiles(notes, write, pipeline_rows(run.data, tokenizer, text, demonstrations, pairs, prompts))
+    inputs = (text, demonstrations, pairs, prompts)
+    return PreparedFiles(
+        notes, write, pipeline_rows(run.data, tokenizer, *inputs), lambda: pipeline_sizes(run, tokenizer, *inputs)
+    )
 
 
 def _prompts(run: PipelineRun, pairs: Split[PreferencePair], render: Render) -> Split[Prompt]:

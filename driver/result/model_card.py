@@ -44,9 +44,10 @@ class CardSubject:
 def model_card(subject: CardSubject) -> str:
     """Markdown, with no path of the machine on which it was made."""
     header = yaml.safe_dump(_header(subject), sort_keys=False)
+    trained = "" if subject.run is None else f", trained by Plumbob ({subject.run.stage})"
     sections = [
         f"# {subject.name}",
-        f"A language model that Plumbob trained ({subject.kind}).",
+        f"A language model ({subject.kind}){trained}.",
         _facts(subject),
         _metrics(subject.run),
         _use(subject),
@@ -78,8 +79,7 @@ def _facts(subject: CardSubject) -> str:
     on = ", ".join(str(machine[key]) for key in ("platform",) if key in machine)
     cpus = f", {machine['num_cpus']} CPUs" if "num_cpus" in machine else ""
     rows = {
-        "base": f"`{subject.base}`" if subject.base else f"{MISSING}: it is in a folder, not on a hub",
-        "base's digest": subject.base_digest or MISSING,
+        **_origin(subject),
         "stage": MISSING if run is None else run.stage,
         "run": MISSING if run is None else run.folder.name,
         "trained": (run.resolved.get("time") if run else None) or MISSING,
@@ -91,6 +91,17 @@ def _facts(subject: CardSubject) -> str:
         "licence": f"{MISSING}: that of the base and of the data decide",
     }
     return _table(("fact", ""), list(rows.items()))
+
+
+def _origin(subject: CardSubject) -> dict[str, str]:
+    """Of an adapter, also a merged one, its base; of a full model what its run began from."""
+    if subject.base_digest is not None or subject.base is not None or subject.peft_type is not None:
+        base = f"`{subject.base}`" if subject.base else f"{MISSING}: it is in a folder, not on a hub"
+        return {"base": base, "base's digest": subject.base_digest or MISSING}
+    began = None if subject.run is None else subject.run.config.get("policy", {}).get("model")
+    if isinstance(began, str):
+        return {"began from": _code(Path(began).name)}
+    return {"began from": MISSING if began is None else "random weights"}
 
 
 def _data(run: RunRecord | None) -> str:
@@ -136,11 +147,12 @@ def _use(subject: CardSubject) -> str:
     if subject.peft_type == BottleneckTuning.peft_type:
         lines = "PEFT itself has no adapters of this kind; Plumbob has."
     else:
-        library, name = (
-            ("peft", "AutoPeftModelForCausalLM") if subject.peft_type else ("transformers", "AutoModelForCausalLM")
-        )
+        name, imports = "AutoModelForCausalLM", "from transformers import AutoModelForCausalLM, AutoTokenizer"
+        if subject.peft_type:
+            name = "AutoPeftModelForCausalLM"
+            imports = f"from peft import {name}\nfrom transformers import AutoTokenizer"
         lines = (
-            f"```python\nfrom {library} import {name}\nfrom transformers import AutoTokenizer\n\n"
+            f"```python\n{imports}\n\n"
             f'model = {name}.from_pretrained("FOLDER-OR-NAME")\n'
             f'tokenizer = AutoTokenizer.from_pretrained("FOLDER-OR-NAME")\n```'
         )

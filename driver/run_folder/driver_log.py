@@ -13,7 +13,7 @@ from plumbob.core.spans import spans
 from plumbob.core.stamped_lines import StampedLines
 from plumbob.driver.run_folder.folder import DRIVER_LOG, TRACE_FILE
 from plumbob.trainers.metrics.stage_result import StageSummary
-from plumbob.trainers.metrics.step_record import Listener, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, StepRecord, WorkerCounts
 
 
 class DriverLog:
@@ -51,6 +51,9 @@ class DriverLog:
     def notify(self, stage: str, message: str) -> None:
         self._log.write(f"{stage}: {message}\n")
         self._listener.notify(stage, message)
+
+    def workers_changed(self, workers: WorkerCounts) -> None:
+        self._listener.workers_changed(workers)
 
     def stage_ended(self, stage: str, summary: StageSummary) -> None:
         self._log.write(f"{stage}: ended\n")

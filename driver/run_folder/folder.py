@@ -24,6 +24,12 @@ LOGS_FOLDER = "logs"
 EVENTS_FILE = "events.jsonl"
 TRACE_FILE = "trace.json"
 
+INPUTS_FILE = "inputs.json"
+"""Setting that names files -> digest of their rows when the run began."""
+
+MODELS_FILE = "models.json"
+"""Name of a model -> file -> its digest when the run began."""
+
 COMPUTED = ("**/metrics.jsonl", "**/checkpoints/latest", "**/rollouts/*.parquet", "**/summary.json")
 """What stands in a run's folder, not empty, once something has been computed."""
 

@@ -16,13 +16,8 @@ from plumbob.core.errors import UserError
 from plumbob.core.programs.function_source import changed_sources, source_digests, source_file
 from plumbob.data.record_digest import Inputs
 from plumbob.data.row_digest import digest_of_rows
+from plumbob.driver.run_folder.folder import INPUTS_FILE, MODELS_FILE
 from plumbob.models.fingerprint import digests_of_model
-
-INPUTS_FILE = "inputs.json"
-"""In a run's folder: setting that names files -> digest of their rows when the run began."""
-
-MODELS_FILE = "models.json"
-"""In a run's folder: name of a model -> file -> its digest when the run began."""
 
 
 @activities.during("comparing the data with those that the run began with")

@@ -10,8 +10,7 @@ from plumbob.configs.paths import ADAPTER_CONFIG_FILE
 from plumbob.configs.renamed_keys import with_new_names
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.core.outside import from_outside, read_json_object
-from plumbob.driver.run_folder.folder import SUMMARY_FILE
-from plumbob.driver.run_folder.inputs import INPUTS_FILE, MODELS_FILE
+from plumbob.driver.run_folder.folder import INPUTS_FILE, MODELS_FILE, SUMMARY_FILE
 from plumbob.models.library.base_digest import digest_of_base
 from plumbob.models.library.library_entry import NOT_QUANTISED, DataFile, TrainingFacts
 from plumbob.models.resolution import base_of, read_adapter_config

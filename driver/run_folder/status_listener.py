@@ -1,14 +1,20 @@
-"""A listener that keeps how far a run has come, and writes its status into its folder at every step."""
+"""A listener that keeps how far a run has come, and writes its status into its folder at every step and in between."""
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from plumbob.cluster.run_status import RunStatus
 from plumbob.core.disk_errors import replace_text
 from plumbob.driver.run_folder.event_log import EventLog
+from plumbob.trainers.metrics.json_lines import strict
 from plumbob.trainers.metrics.stage_result import StageSummary
-from plumbob.trainers.metrics.step_record import Listener, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, StepRecord, WorkerCounts
+
+BETWEEN_STEPS_S = 2.0
+"""How often the status is written at most while no step ends: for a display elsewhere that reads the folder."""
 
 
 class StatusListener:
@@ -35,6 +41,8 @@ class StatusListener:
     ) -> None:
         self._listener, self._path, self._status, self._after_step = listener, path, status, after_step
         self._events = events
+        self._writing = threading.Lock()
+        self._written_at = -BETWEEN_STEPS_S
         self.stage: str | None = None
         self.step: StepRecord | None = None
         self.last_message = ""
@@ -54,10 +62,17 @@ class StatusListener:
         self.last_message = message
         self._listener.notify(stage, message)
 
+    def workers_changed(self, workers: WorkerCounts) -> None:
+        if time.monotonic() - self._written_at >= BETWEEN_STEPS_S:
+            self._write()
+        self._listener.workers_changed(workers)
+
     def stage_ended(self, stage: str, summary: StageSummary) -> None:
         self._write()
-        self._events.record("stage_ended", stage=stage)
+        self._events.record("stage_ended", stage=stage, summary=strict(summary.as_dict()))
         self._listener.stage_ended(stage, summary)
 
     def _write(self) -> None:
-        replace_text(self._path, json.dumps(self._status().as_dict(), default=str) + "\n")
+        with self._writing:
+            self._written_at = time.monotonic()
+            replace_text(self._path, json.dumps(self._status().as_dict(), default=str) + "\n")

@@ -8,9 +8,11 @@ from plumbob.cluster.session import Session
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.joint_checks import check_second_judge, has_environment_part
 from plumbob.configs.settings.rewards import RuleReward
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import tokens_of_prompts
 from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import sampler_spec
-from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
+from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.reward_prompts import FormScorer, RewardPrompts
@@ -86,7 +88,6 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         serving = serving_of(run.rollout, opened, run.policy.tuning)
         return result.with_metrics({"rollout_adapter": serving})
 
-    longest = max(len(prompt.ids) for prompt in data.train) + run.rollout.max_tokens
     is_watched = has_judge or run.reward is None
     notes = data.notes if is_watched else (*data.notes, NO_SECOND_REWARD_MODEL)
     if run.rollout.environment is not None and not has_environment_part(run.reward):
@@ -94,7 +95,14 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     notes += serving_notes(run.rollout, opened, run.policy.tuning)
     if run.rollout.quantised_base == "stored":
         notes = (*notes, SAMPLES_FROM_STORED)
-    return training_stage(notes, train, data.rows, longest)
+    return training_stage(notes, train, data.rows, lambda: _sizes(run, data))
+
+
+def _sizes(run: PpoRun, data: PpoInput) -> InputSizes:
+    """Of the responses, at most: how long they become is not known."""
+    prompts = [prompt.ids for prompt in data.train]
+    of_file = tokens_of_prompts("data.prompts", prompts, data.dropped, run.data.max_prompt_tokens)
+    return InputSizes((of_file,), {run.stage: LearnerRows(max(map(len, prompts)) + run.rollout.max_tokens)})
 
 
 def _start(

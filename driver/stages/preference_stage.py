@@ -1,9 +1,15 @@
 """The stages that align a policy with human feedback, without sampling: DPO and its family on pairs, and KTO."""
 
+import numpy as np
+
 from plumbob.configs.runs import DpoRun, KtoRun
-from plumbob.driver.stages.stage import PreparedStage, training_stage
-from plumbob.trainers.offline.dpo import prepare_dpo, run_dpo
-from plumbob.trainers.offline.kto import longest_mismatch, prepare_kto, run_kto
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import tokens_of_sequences
+from plumbob.driver.stages.stage import InputSizes, PreparedStage, training_stage
+from plumbob.trainers.offline.dpo import DpoInput, prepare_dpo, run_dpo
+from plumbob.trainers.offline.encoded_files import by_setting
+from plumbob.trainers.offline.kto import KtoInput, longest_mismatch, prepare_kto, run_kto
+from plumbob.trainers.offline.loop import epoch_batches
 
 
 def prepare(run: DpoRun) -> PreparedStage:
@@ -13,8 +19,21 @@ def prepare(run: DpoRun) -> PreparedStage:
         data.notes,
         lambda context, log: run_dpo(run, data, context.session.start_learners(run), context.folder, log),
         data.rows,
-        max(len(sequence.ids) for pair in (*data.train, *data.heldout) for sequence in pair),
+        lambda: _sizes_of_pairs(run, data),
     )
+
+
+def _sizes_of_pairs(run: DpoRun, data: DpoInput) -> InputSizes:
+    files = by_setting(run.data, data.train, data.mixture)
+    num_heldout = len(data.heldout) if data.mixture is None else 0
+    inputs = tuple(
+        tokens_of_sequences(setting, records, dropped, run.data, num_heldout)
+        for (setting, records), dropped in zip(files, data.dropped, strict=True)
+    )
+    lengths = np.array([max(len(side.ids) for side in pair) for pair in data.train], dtype=np.int64)
+    longest = max(len(side.ids) for pair in (*data.train, *data.heldout) for side in pair)
+    batches = epoch_batches(run.dpo, len(data.train), run.seed, data.mixture)
+    return InputSizes(inputs, {run.stage: LearnerRows(longest, lengths, batches)})
 
 
 def prepare_labelled(run: KtoRun) -> PreparedStage:
@@ -24,5 +43,15 @@ def prepare_labelled(run: KtoRun) -> PreparedStage:
         data.notes,
         lambda context, log: run_kto(run, data, context.session.start_learners(run), context.folder, log),
         data.rows,
-        max(longest_mismatch(side) for side in (data.train, data.heldout) if side),
+        lambda: _sizes_of_labelled(run, data),
     )
+
+
+def _sizes_of_labelled(run: KtoRun, data: KtoInput) -> InputSizes:
+    """The prompts with others' responses, by which the KL is estimated, are computed without gradients."""
+    sequences = [(one,) for one, _ in data.train]
+    of_file = tokens_of_sequences("data.labelled", sequences, data.dropped, run.data, len(data.heldout))
+    lengths = np.array([len(one.ids) for (one,) in sequences], dtype=np.int64)
+    longest = max(longest_mismatch(side) for side in (data.train, data.heldout) if side)
+    batches = epoch_batches(run.kto, len(data.train), run.seed)
+    return InputSizes((of_file,), {run.stage: LearnerRows(longest, lengths, batches)})

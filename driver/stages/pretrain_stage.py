@@ -1,13 +1,21 @@
 """The stages of self-supervised pre-training: of a causal model, and of an encoder."""
 
+from typing import Any
+
+import numpy as np
+
 from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
 from plumbob.configs.settings.models import ModelRef
+from plumbob.data.splitting import Split
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import InputTokens, tokens_of_blocks
 from plumbob.driver.stages.new_models import create_encoder, create_policy
-from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
+from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
 from plumbob.models.loading import open_policy
 from plumbob.models.masked_lm import open_encoder
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
+from plumbob.trainers.offline.loop import epoch_batches
 from plumbob.trainers.offline.pretrain import (
     corpus_rows,
     encode_corpus,
@@ -28,7 +36,9 @@ def prepare(run: PretrainRun) -> PreparedStage:
         named = run.model_copy(update={"policy": policy})
         return run_pretrain(named, data, context.session.start_learners(named), context.folder, log)
 
-    return training_stage(corpus.notes, train, corpus_rows(corpus, tokenizer, run))
+    return training_stage(
+        corpus.notes, train, corpus_rows(corpus, tokenizer, run), lambda: _sizes(run, corpus, tokenizer)
+    )
 
 
 def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
@@ -42,4 +52,16 @@ def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
         named = run.model_copy(update={"reward": reward})
         return run_pretrain_encoder(named, data, context.session.start_learners(named), context.folder, log)
 
-    return training_stage(corpus.notes, train, corpus_rows(corpus, tokenizer, run))
+    return training_stage(
+        corpus.notes, train, corpus_rows(corpus, tokenizer, run), lambda: _sizes(run, corpus, tokenizer)
+    )
+
+
+def _sizes(run: PretrainRun | PretrainEncoderRun, corpus: Split[str], tokenizer: Any | None) -> InputSizes:
+    """Of a tokenizer that is made from the text only later, the documents alone are known."""
+    if tokenizer is None:
+        return InputSizes((InputTokens("data.text", len(corpus.train), num_heldout=len(corpus.heldout)),))
+    blocks = encode_corpus(corpus, tokenizer, run).train
+    lengths = np.array([len(block.ids) for block in blocks], dtype=np.int64)
+    rows = LearnerRows(int(lengths.max()), lengths, epoch_batches(run.pretrain, len(blocks), run.seed))
+    return InputSizes((tokens_of_blocks("data.text", blocks),), {run.stage: rows})

@@ -1,15 +1,22 @@
 """The stage of reward modelling: the encoder is trained, and then calibrated under the responses of a policy."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import RewardRun
+from plumbob.configs.settings.models import NewBertSettings
+from plumbob.configs.settings.training import RewardTrainingSettings
 from plumbob.data.texts.control_tokens import unmarked
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import InputTokens, tokens_of_cut
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.new_models import create_encoder
-from plumbob.driver.stages.stage import PreparedStage, StageContext, training_stage
+from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
 from plumbob.models.masked_lm import open_encoder
 from plumbob.reward.reward_models.calibration import Calibration
 from plumbob.reward.reward_models.dialogue_form import DialogueForm, FormInUse, save_form
@@ -17,6 +24,8 @@ from plumbob.rollout.requests import sample_requests
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
+from plumbob.trainers.offline.loop import epoch_batches
+from plumbob.trainers.offline.reward_batch import FeedbackRecord, encode_responses
 from plumbob.trainers.offline.reward_calibration import (
     SAMPLES_PER_PROMPT,
     CalibrationPolicy,
@@ -26,6 +35,9 @@ from plumbob.trainers.offline.reward_calibration import (
     prepare_calibration,
 )
 from plumbob.trainers.offline.reward_model import RewardInput, prepare_reward, run_reward
+
+UNCUT = 2**30
+"""More tokens than any text has."""
 
 CALIBRATION_STEP = -2
 """Stands where the step does in the seeds of responses that a reward model is calibrated on."""
@@ -58,7 +70,32 @@ def prepare(run: RewardRun, written_as: DialogueForm | None = None) -> PreparedS
         stored = _calibrate(run, data, calibration, tokenizer, context.session, learners, result)
         return trained.with_metrics({"calibration": asdict(stored)})
 
-    return training_stage(notes, train, data.rows)
+    return training_stage(notes, train, data.rows, lambda: _sizes(run, data))
+
+
+def _sizes(run: RewardRun, data: RewardInput) -> InputSizes:
+    """Of an encoder that is made from the text only later, the records alone are known."""
+    setting, num_heldout = f"data.{run.data.kind}", len(data.heldout)
+    encoder = run.reward.encoder
+    if isinstance(encoder, NewBertSettings):
+        return InputSizes((InputTokens(setting, len(data.train), num_heldout=num_heldout),))
+    found = whole_lengths(open_encoder(encoder).tokenizer, data.train)
+    of_file = tokens_of_cut(setting, found, "reward.max_tokens", run.reward.max_tokens, num_heldout)
+    return InputSizes((of_file,), {run.stage: reward_rows(found, run.reward.max_tokens, run.reward_training, run.seed)})
+
+
+def whole_lengths(tokenizer: Any, records: Sequence[FeedbackRecord]) -> list[list[int]]:
+    """Tokens of each record's responses, each with its prompt, as if nothing were cut."""
+    encoded = encode_responses(tokenizer, records, UNCUT)
+    return [[len(one.input_ids) for one in own] for own in encoded]
+
+
+def reward_rows(
+    found: Sequence[Sequence[int]], max_tokens: int, training: RewardTrainingSettings, seed: int
+) -> LearnerRows:
+    """`found`: as `whole_lengths` gives it. A row is a record, as long as the longest of its responses."""
+    lengths = np.minimum([max(own) for own in found], max_tokens)
+    return LearnerRows(int(lengths.max()), lengths, epoch_batches(training, len(found), seed))
 
 
 def _calibrate(

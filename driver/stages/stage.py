@@ -1,14 +1,16 @@
 """One stage on a session: what it is given, what it leaves, and how it outlives the loss of its learners."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.session import Session
 from plumbob.core.stop_signals import stop_signals
 from plumbob.data.rendered_rows import RenderedRow
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.input_sizes.token_lengths import InputTokens
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.run_control import RunControl
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -40,19 +42,32 @@ StageBody = Callable[[StageContext], StageResult]
 
 
 @dataclass(frozen=True)
+class InputSizes:
+    """How much there is of a run's input.
+
+    Attributes:
+        inputs: the records of each, with their tokens where there is a tokenizer yet.
+        learnt: stage -> the rows that its learners compute, of the stages of which something is known.
+    """
+
+    inputs: tuple[InputTokens, ...] = ()
+    learnt: Mapping[str, LearnerRows] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PreparedStage:
     """A stage whose input has been read and found good; called, it runs.
 
     Attributes:
         notes: sentences for a person about its input, known before it runs.
         rows: one of each input as the model sees it.
-        longest: tokens of the longest sequence that its learners compute; None where that is not known before it runs.
+        sizes: finds how much there is of its input, which takes a while of much.
     """
 
     notes: tuple[str, ...]
     body: StageBody
     rows: tuple[RenderedRow, ...] = ()
-    longest: int | None = None
+    sizes: Callable[[], InputSizes] = InputSizes
 
     def __call__(self, context: StageContext) -> StageResult:
         return self.body(context)
@@ -83,13 +98,13 @@ def training_stage(
     notes: tuple[str, ...],
     train: Callable[[StageContext, MetricsLog], StageResult],
     rows: tuple[RenderedRow, ...] = (),
-    longest: int | None = None,
+    sizes: Callable[[], InputSizes] = InputSizes,
 ) -> PreparedStage:
     """A stage that logs metrics. It first says what was left out of its input, and at its end what `train` found.
 
     Args:
         train: does the work.
-        longest: as of `PreparedStage`.
+        sizes: as of `PreparedStage`.
     """
 
     def run(context: StageContext) -> StageResult:
@@ -103,4 +118,4 @@ def training_stage(
             context.listener.notify(context.stage, note)
         return replace(result, notes=(*notes, *found))
 
-    return PreparedStage(notes, run, rows, longest)
+    return PreparedStage(notes, run, rows, sizes)

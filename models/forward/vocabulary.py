@@ -57,14 +57,13 @@ class Vocabulary:
             return found
         if len(tokens) <= size:
             return self._logprobs(hidden, tokens, temperature, entropies)
-        portions = [slice(start, start + size) for start in range(0, len(tokens), size)]
-        found = []
-        for at in portions:
+        parts: list[Tensor] = []
+        for at in (slice(start, start + size) for start in range(0, len(tokens), size)):
             # Not an argument of the checkpoint, which would keep it for the backward.
             into = None if entropies is None else entropies[at]
             portion = partial(self._logprobs, temperature=temperature, entropies=into)
-            found.append(checkpoint(portion, hidden[at], tokens[at], use_reentrant=False))
-        return torch.cat(found)
+            parts.append(checkpoint(portion, hidden[at], tokens[at], use_reentrant=False))
+        return torch.cat(parts)
 
     def reverse_kl(self, hidden: Tensor, other: "Vocabulary", other_hidden: Tensor, temperature: float) -> Tensor:
         """KL(p || q) = sum_j p_j (log p_j - log q_j) after each state: [N, H] and [N, H'] -> float32 [N].

@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from typing import Literal
 
 from plumbob.models.sizes.config_sizes import ModelSizes
+from plumbob.models.sizes.kept_activations import Beside, kept_by_block
 
 GIB = 2**30
 FLOAT32 = 4
@@ -19,9 +20,9 @@ LEARNER_FLOOR, VLLM_FLOOR, TRANSFORMERS_FLOOR, SCORER_FLOOR, DRIVER_FLOOR, PRIVA
 )
 """Of each process before it holds a model: Python, torch, and DeepSpeed, vLLM or Ray."""
 
-ALLOCATED, ALLOCATED_BESIDE_LORA, ALLOCATED_BESIDE_ADAPTERS = 1.3, 1.4, 2.2
-"""What the allocator takes for activations, over what they hold: it keeps what was freed, in pieces. LoRA beside a
-frozen layer is one operation with it; other adapters compute beside each layer, which leaves more of them."""
+ALLOCATED, ALLOCATED_BESIDE_4_BITS, ALLOCATED_IN_FORWARD = 1.5, 2.16, 1.3
+"""What the allocator takes for activations, over what they hold: it keeps what was freed, in pieces. Layers of 4 bits,
+and adapters beside them, leave more of these; a forward alone, and an encoder, fewer."""
 
 PORTION_BYTES = 3 * FLOAT32 * 2**23
 """Of logits that a policy has at once, with their softmax and its slope (`models/forward/vocabulary.py`)."""
@@ -30,17 +31,16 @@ STEP_COPIES = 4
 """Float32 copies of what it updates that a step in 8 bits makes on a CPU, of one tensor after another."""
 
 HALF = 0.75
-"""What activations and logits take in bfloat16, over float32: not all of them are halved."""
+"""What logits take in bfloat16, over float32: not all of them are halved."""
+
+HALF_BYTES = 2
+"""Of a number in bfloat16."""
 
 BLOCK_8_BITS = 256
 """Moments in 8 bits with one scale."""
 
-RECOMPUTED, RECOMPUTED_BESIDE_ADAPTERS = 0.28, 0.58
+RECOMPUTED, RECOMPUTED_BESIDE_4_BITS = 0.28, 0.58
 """Of each layer whose activations are computed anew, what the allocator keeps of what was freed; one layer is whole."""
-
-
-Beside = Literal["nothing", "lora", "adapters"]
-"""What is computed beside a model's layers: LoRA in one operation with them, other adapters by themselves."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ class MemoryEstimate:
         return sum(astuple(self))
 
     @property
+    def resting(self) -> int:
+        """What it holds between two pieces of work."""
+        return self.weights + self.optimizer + self.cache + self.framework
+
+    @property
     def certain(self) -> int:
         """What it takes whatever it is given to do."""
         return self.weights + self.optimizer
@@ -89,7 +94,7 @@ class Trained:
         frozen_bytes: of what stays as it is beside them.
         weight_bytes: of one parameter that is trained.
         zero_stage, num_ranks: how the ranks share what they hold.
-        beside: what it computes beside its layers.
+        beside: what of each block is trained, or stands beside it.
         has_8_bit_moments: whether a moment is kept in a byte, not as weights are.
     """
 
@@ -98,7 +103,7 @@ class Trained:
     weight_bytes: int
     zero_stage: Literal[0, 1, 2, 3]
     num_ranks: int
-    beside: Beside = "nothing"
+    beside: Beside = "weights"
     has_8_bit_moments: bool = False
 
     @property
@@ -168,7 +173,7 @@ def forward_memory(model: ModelSizes, num_frozen: int, weight_bytes: int, batch:
     """A learner that only computes, as the baseline of an evaluation: nothing is kept for a backward."""
     return MemoryEstimate(
         weights=weight_bytes * (model.num_parameters + num_frozen),
-        activations=int(ALLOCATED * FLOAT32 * batch.num_tokens * _width_of_a_layer(model)),
+        activations=int(ALLOCATED_IN_FORWARD * FLOAT32 * batch.num_tokens * _width_of_a_layer(model)),
         logits=logits(model, batch, FLOAT32) // 2,
         framework=LEARNER_FLOOR,
     )
@@ -188,7 +193,7 @@ def beside_teachers(
     return replace(
         learner,
         weights=learner.weights + weights // num_shares,
-        activations=learner.activations + int(ALLOCATED * batch.num_tokens * widest),
+        activations=learner.activations + int(ALLOCATED_IN_FORWARD * batch.num_tokens * widest),
     )
 
 
@@ -218,7 +223,7 @@ def transformers_memory(
     return MemoryEstimate(
         weights=weight_bytes * (model.num_parameters + adapter_parameters),
         logits=2 * FLOAT32 * num_at_once * model.vocab_size,
-        cache=int(ALLOCATED * cached),
+        cache=int(ALLOCATED_IN_FORWARD * cached),
         framework=TRANSFORMERS_FLOOR,
     )
 
@@ -228,24 +233,35 @@ def scorer_memory(models: tuple[ModelSizes, ...], batch_size: int, max_tokens: i
     widest = max((_width_of_a_layer(model) for model in models), default=0)
     return MemoryEstimate(
         weights=FLOAT32 * sum(model.num_parameters for model in models),
-        activations=int(ALLOCATED * FLOAT32 * batch_size * max_tokens * widest),
+        activations=int(ALLOCATED_IN_FORWARD * FLOAT32 * batch_size * max_tokens * widest),
         framework=SCORER_FLOOR,
     )
 
 
 def activations(model: ModelSizes, batch: MicroBatch, weight_bytes: int, beside: Beside) -> int:
-    """What a forward keeps: of each layer all that its backward reads, or its input alone beside what is recomputed."""
-    layer = _width_of_a_layer(model)
-    allocated, recomputed = {
-        "nothing": (ALLOCATED, RECOMPUTED),
-        "lora": (ALLOCATED_BESIDE_LORA, RECOMPUTED),
-        "adapters": (ALLOCATED_BESIDE_ADAPTERS, RECOMPUTED_BESIDE_ADAPTERS),
-    }[beside]
+    """What a forward keeps: of each block all that its backward reads, or its input alone beside what is recomputed."""
+    wide = FLOAT32 if batch.autocast else weight_bytes
+    narrow = HALF_BYTES if batch.autocast else weight_bytes
+    kept = kept_by_block(model, beside, batch.autocast)
+    block = wide * kept.wide + narrow * kept.narrow
+    allocated, recomputed = ALLOCATED, RECOMPUTED
+    if beside == "lora-layers":
+        allocated, recomputed = ALLOCATED_BESIDE_4_BITS, RECOMPUTED_BESIDE_4_BITS
+    elif beside == "encoder":
+        allocated = ALLOCATED_IN_FORWARD
     if batch.has_checkpoints:
-        kept = model.hidden_size * model.num_layers + (1 + recomputed * model.num_layers) * layer
+        each = wide * model.hidden_size * model.num_layers + (1 + recomputed * model.num_layers) * block
     else:
-        kept = layer * model.num_layers
-    return int(allocated * _number_bytes(batch, weight_bytes) * batch.num_tokens * kept)
+        each = block * model.num_layers
+    # Its matrices too are there in bfloat16 until the backward.
+    rounded = HALF_BYTES * _numbers_of_blocks(model) if batch.autocast and not batch.has_checkpoints else 0
+    return int(allocated * batch.num_tokens * each) + rounded
+
+
+def _numbers_of_blocks(model: ModelSizes) -> int:
+    """Of their matrices."""
+    attention = model.hidden_size * (2 * model.hidden_size + 2 * model.kv_size)
+    return model.num_layers * (attention + 3 * model.hidden_size * model.intermediate_size)
 
 
 def logits(model: ModelSizes, batch: MicroBatch, weight_bytes: int) -> int:

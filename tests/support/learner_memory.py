@@ -15,7 +15,8 @@ from plumbob.cluster.resources import widest
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import SftRun
 from plumbob.data.tokenization import TokenBatch
-from plumbob.driver.expected_memory import expected_memory
+from plumbob.driver.input_sizes.learner_rows import LearnerRows
+from plumbob.driver.planning.expected_memory import expected_memory
 from plumbob.models.sizes.memory import GIB
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.verify.local_learner import open_learner
@@ -32,7 +33,7 @@ def measure(policy: str, num_rows: int, num_tokens: int, overrides: list[str]) -
     given = [f"policy.model={policy}", "data.demonstrations=none", f"learner.micro_batch_size={num_rows}", *overrides]
     run = load_run("sft", given)
     assert isinstance(run, SftRun)
-    expected = widest(expected_memory(run, num_tokens))["learner"].total / GIB
+    expected = widest(expected_memory(run, {run.stage: LearnerRows(num_tokens)}))["learner"].total / GIB
     learner = open_learner(run)
     ids = np.random.default_rng(0).integers(5, 300, (num_rows, num_tokens))
     batch = TokenBatch(ids, np.ones(ids.shape, np.bool_), np.ones(ids.shape, np.bool_))

@@ -1,7 +1,7 @@
 """A listener that keeps what it is told."""
 
 from plumbob.trainers.metrics.stage_result import StageSummary
-from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord, WorkerCounts
 
 
 class Watching:
@@ -14,5 +14,7 @@ class Watching:
     def stage_began(self, stage: str) -> None: ...
 
     def stepped(self, record: StepRecord) -> None: ...
+
+    def workers_changed(self, workers: WorkerCounts) -> None: ...
 
     def stage_ended(self, stage: str, summary: StageSummary) -> None: ...

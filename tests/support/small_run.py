@@ -19,9 +19,9 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.console.cli import main
 from plumbob.console.display import PlainConsole
 from plumbob.driver.api import evaluate, resume, run
-from plumbob.reward.heldout_pairs import HELDOUT_PAIRS_FILE, read_pairs
 from plumbob.rollout.journal import JournalRow, read_journal
 from plumbob.trainers.learner.checkpoint_shards import open_shards
+from plumbob.trainers.metrics.heldout_pairs import HELDOUT_PAIRS_FILE, read_pairs
 from plumbob.trainers.metrics.step_record import Listener
 
 LLAMA = {

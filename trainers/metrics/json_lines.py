@@ -1,6 +1,7 @@
 """A file of JSON, one object a line, that survives a kill: whole lines alone count, and it can be cut back."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,6 +39,19 @@ class JsonLines:
         replace_text(self._path, "".join(lines))
         flush(self._path.parent)
         return self._path.open("a", encoding="utf-8")
+
+
+def strict(value: Any) -> Any:
+    """The same with null for each number that JSON has no form for: infinities and NaN."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case Mapping():
+            return {str(key): strict(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [strict(inner) for inner in value]
+        case _:
+            return value
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

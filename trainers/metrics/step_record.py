@@ -9,6 +9,34 @@ from typing import Protocol
 from plumbob.core.spans import spans
 from plumbob.trainers.metrics.stage_result import StageSummary
 
+SAMPLE_CHARS = 300
+"""Of a prompt and of a response that are shown as a sample."""
+
+WorkerCounts = Mapping[str, Mapping[str, int]]
+"""Role -> what its workers are doing -> how many of them; "" stands for what a role does not say, as learners do."""
+
+
+@dataclass(frozen=True)
+class ResponseSample:
+    """One response of a step, for people.
+
+    Attributes:
+        prompt: its end, at most SAMPLE_CHARS of it.
+        response: its beginning, likewise.
+        score: of the scorer, before shaping.
+    """
+
+    prompt: str
+    response: str
+    score: float
+
+    @classmethod
+    def cut(cls, prompt: str, response: str, score: float) -> "ResponseSample":
+        """Of whole texts, of which what is left out is marked."""
+        shown = prompt if len(prompt) <= SAMPLE_CHARS else f"\u2026{prompt[1 - SAMPLE_CHARS :]}"
+        begun = response if len(response) <= SAMPLE_CHARS else f"{response[: SAMPLE_CHARS - 1]}\u2026"
+        return cls(shown, begun, score)
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -20,6 +48,7 @@ class StepRecord:
         num_steps: how many there will be.
         metrics: name -> value, such as "loss", "reward", "kl", "tokens_per_s".
         seconds: phase -> seconds, such as "sample", "score", "learn", "publish".
+        sample: one of its responses; None of a stage that samples none.
     """
 
     stage: str
@@ -27,6 +56,7 @@ class StepRecord:
     num_steps: int
     metrics: Mapping[str, float]
     seconds: Mapping[str, float]
+    sample: ResponseSample | None = None
 
 
 class Listener(Protocol):
@@ -38,6 +68,9 @@ class Listener(Protocol):
 
     def notify(self, stage: str, message: str) -> None:
         """A sentence for the user: rows skipped, a bound passed, what is being waited for."""
+
+    def workers_changed(self, workers: WorkerCounts) -> None:
+        """What the workers are doing now; called from any thread, as often as that changes."""
 
     def stage_ended(self, stage: str, summary: StageSummary) -> None: ...
 

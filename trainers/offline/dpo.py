@@ -20,11 +20,10 @@ from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_dialogue_pairs
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows, sequence_texts
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, collate
+from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, TooLong, collate
 from plumbob.models.adapter import ModelRole
 from plumbob.models.logprobs import sequence_logprobs
 from plumbob.models.tuning.methods import open_tunable
-from plumbob.reward.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.algorithms.preference_losses import (
     check_users_loss,
     load_users_loss,
@@ -36,6 +35,7 @@ from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.encoded_files import by_setting, encode_files
@@ -59,6 +59,7 @@ class DpoInput:
 
     Attributes:
         mixture: the shares of the files that `train` is of; None of one file.
+        dropped: of each of them, those that are too long.
         tokenizer: that made them; None is enough where nothing is held out.
     """
 
@@ -70,6 +71,7 @@ class DpoInput:
     rows: tuple[RenderedRow, ...] = ()
     mixture: Mixture | None = None
     tokenizer: Any = None
+    dropped: tuple[tuple[TooLong, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,10 @@ def prepare_dpo(run: DpoRun) -> DpoInput:
         for row in sequence_rows(setting, tokenizer, records, ("chosen", "rejected"))
     )
     rows += rows_of(retained)
-    return DpoInput(files.train, files.heldout, tokenizer.pad_token_id, notes, retained, rows, files.mixture, tokenizer)
+    mixture, dropped = files.mixture, files.dropped
+    return DpoInput(
+        files.train, files.heldout, tokenizer.pad_token_id, notes, retained, rows, mixture, tokenizer, dropped
+    )
 
 
 def run_dpo(run: DpoRun, data: DpoInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:

@@ -9,7 +9,7 @@ from plumbob.core.errors import UserError
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.reading.readers import ReadRecords
 from plumbob.data.splitting import hold_out_each
-from plumbob.data.tokenization import EncodedRecords
+from plumbob.data.tokenization import EncodedRecords, TooLong
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -23,12 +23,14 @@ class EncodedFiles(Generic[T]):
         train: of one file after the other.
         mixture: the files' shares; None of one file.
         notes: sentences about what was left out, and about the shares.
+        dropped: of the training records of each file, those that are too long.
     """
 
     train: tuple[T, ...]
     heldout: tuple[T, ...]
     mixture: Mixture | None
     notes: tuple[str, ...]
+    dropped: tuple[tuple[TooLong, ...], ...]
 
 
 def encode_files(
@@ -54,10 +56,11 @@ def encode_files(
     heldout = encode(split.heldout, False)
     train = tuple(record for part in encoded for record in part.records)
     notes = split.notes + tuple(note for part in encoded for note in part.notes) + heldout.notes
+    dropped = tuple(part.dropped for part in encoded)
     if not data.mixture:
-        return EncodedFiles(train, heldout.records, None, notes)
+        return EncodedFiles(train, heldout.records, None, notes, dropped)
     mixture = Mixture(tuple(len(part.records) for part in encoded), tuple(files.values()))
-    return EncodedFiles(train, heldout.records, mixture, notes + _shares(files, mixture))
+    return EncodedFiles(train, heldout.records, mixture, notes + _shares(files, mixture), dropped)
 
 
 def by_setting(data: MixtureSettings, records: Sequence[T], mixture: Mixture | None) -> list[tuple[str, Sequence[T]]]:

@@ -17,16 +17,16 @@ from plumbob.data.reading.readers import read_labelled
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows, sequence_texts
 from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import TokenBatch, TokenSequence, collate, encode_labelled
+from plumbob.data.tokenization import TokenBatch, TokenSequence, TooLong, collate, encode_labelled
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
-from plumbob.reward.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.algorithms.kto_loss import kto_rows
 from plumbob.trainers.forgetting.next_token import num_tokens
 from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.dpo import response_logprobs
@@ -55,6 +55,7 @@ class KtoInput:
 
     Attributes:
         tokenizer: that made them; None is enough where nothing is held out.
+        dropped: those that are too long.
     """
 
     train: tuple[Labelled, ...]
@@ -64,6 +65,7 @@ class KtoInput:
     retained: RetainedText | None = None
     rows: tuple[RenderedRow, ...] = ()
     tokenizer: Any = None
+    dropped: tuple[TooLong, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,9 @@ def prepare_kto(run: KtoRun) -> KtoInput:
     )
     label = "response, good" if train.records[0][1] else "response, bad"
     rows = sequence_rows("data.labelled", tokenizer, [(one,) for one, _ in train.records], (label,)) + rows_of(retained)
-    return KtoInput(train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows, tokenizer)
+    return KtoInput(
+        train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows, tokenizer, train.dropped
+    )
 
 
 def longest_mismatch(records: Sequence[Labelled]) -> int:

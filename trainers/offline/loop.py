@@ -78,9 +78,7 @@ class OfflineStage(Generic[B]):
 
     @property
     def batches(self) -> EpochBatches:
-        """Of fewer records than a batch the batch is as large as an epoch: without a mixture none is in it twice."""
-        size = min(self.settings.batch_size, self.num_records)
-        return EpochBatches(self.num_records, size, self.settings.num_epochs, self.seed, self.mixture)
+        return epoch_batches(self.settings, self.num_records, self.seed, self.mixture)
 
     def is_measured(self, step: int) -> bool:
         """Whether the held-out records are measured after this 1-based step."""
@@ -89,6 +87,11 @@ class OfflineStage(Generic[B]):
 
     def is_saved(self, step: int) -> bool:
         return step == self.batches.num_batches or step % self.settings.save_every == 0
+
+
+def epoch_batches(settings: EpochSettings, num_records: int, seed: int, mixture: Mixture | None = None) -> EpochBatches:
+    """Of fewer records than a batch the batch is as large as an epoch: without a mixture none is in it twice."""
+    return EpochBatches(num_records, min(settings.batch_size, num_records), settings.num_epochs, seed, mixture)
 
 
 def check_heldout(key: str, settings: EpochSettings, num_records: int) -> None:

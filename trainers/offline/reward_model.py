@@ -34,7 +34,6 @@ from plumbob.reward.agreement import (
     explained_variance,
     pair_margins,
 )
-from plumbob.reward.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.reward.reward_models.bert_encoding import EncodedPair
 from plumbob.reward.reward_models.bert_model import (
     RewardModel,
@@ -53,6 +52,7 @@ from plumbob.trainers.algorithms.reward_losses import (
 from plumbob.trainers.learner.export import Artifact, FullModel
 from plumbob.trainers.learner.learner_parts import LearnerParts
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of

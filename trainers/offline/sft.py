@@ -16,7 +16,7 @@ from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_dialogues
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
 from plumbob.data.texts.chat import chat_renderer
-from plumbob.data.tokenization import TaskBatch, TokenBatch, TokenSequence, collate, collate_tasks
+from plumbob.data.tokenization import TaskBatch, TokenBatch, TokenSequence, TooLong, collate, collate_tasks
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.forgetting.next_token import (
@@ -47,6 +47,7 @@ class SftInput:
     Attributes:
         rows: one of each input as the model sees it.
         mixture: the shares of the files that `train` is of; None of one file.
+        dropped: of each of them, those that are too long.
     """
 
     train: tuple[TokenSequence, ...]
@@ -57,6 +58,7 @@ class SftInput:
     notes: tuple[str, ...]
     rows: tuple[RenderedRow, ...] = ()
     mixture: Mixture | None = None
+    dropped: tuple[tuple[TooLong, ...], ...] = ()
 
 
 def prepare_sft(run: SftRun) -> SftInput:
@@ -87,7 +89,7 @@ def prepare_sft(run: SftRun) -> SftInput:
     )
     rows += rows_of(retained, replayed)
     pad_id = tokenizer.pad_token_id
-    return SftInput(files.train, files.heldout, pad_id, retained, replayed, notes, rows, files.mixture)
+    return SftInput(files.train, files.heldout, pad_id, retained, replayed, notes, rows, files.mixture, files.dropped)
 
 
 def learner_parts(run: SftRun) -> LearnerParts:

@@ -15,6 +15,7 @@ from plumbob.data.reading.readers import read_prompts
 from plumbob.data.rendered_rows import RenderedRow, prompt_rows
 from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat import Render, chat_renderer
+from plumbob.data.tokenization import TooLong
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import check_learner
@@ -60,6 +61,7 @@ class PpoInput:
 
     Attributes:
         rows: one of each input as the model sees it.
+        dropped: prompts that are too long.
     """
 
     train: tuple[EncodedPrompt, ...]
@@ -68,6 +70,7 @@ class PpoInput:
     retained: RetainedText | None = None
     replayed: PackedText | None = None
     rows: tuple[RenderedRow, ...] = ()
+    dropped: tuple[TooLong, ...] = ()
 
 
 def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
@@ -116,7 +119,7 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     as_scored = [part for prompts in scored for part in prompts.parts(texts[0])]
     rows = prompt_rows("data.prompts", tokenizer, [one.ids for one in train.records], as_scored)
     rows += rows_of(retained, replayed)
-    return PpoInput(train.records, tokenizer.pad_token_id, notes, retained, replayed, rows)
+    return PpoInput(train.records, tokenizer.pad_token_id, notes, retained, replayed, rows, train.dropped)
 
 
 def roles_of(estimator: Estimator) -> tuple[ModelRole, ...]:

@@ -12,7 +12,7 @@ from plumbob.trainers.distillation.teachers import TEACHER_KL
 from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, Phases, ResponseSample, StepRecord
 from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import all_scores, failures_by_part, kinds_of_failures, measure_step
@@ -84,7 +84,8 @@ class PpoRecorder:
         measured = measure_step(responses, computed, stats, update, step - 1, sum(seconds.values()), rounds)
         self._monitors.observe(measured)
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
-        self._log.append(StepRecord(self._stage, step, self._ppo.num_steps, metrics, seconds))
+        sample = sample_of(responses)
+        self._log.append(StepRecord(self._stage, step, self._ppo.num_steps, metrics, seconds, sample))
         for alarm in self._monitors.new_alarms:
             self._notify(f"step {step}: {alarm.message}")
         if breach is not None:
@@ -109,6 +110,14 @@ class PpoRecorder:
 
     def _notify(self, message: str) -> None:
         self._listener.notify(self._stage, message)
+
+
+def sample_of(responses: StepResponses) -> ResponseSample | None:
+    """The first response of a step, which another prompt has at each; None where there is none."""
+    if not responses.rollouts:
+        return None
+    rollout, score = responses.rollouts[0], responses.scores[0]
+    return ResponseSample.cut(rollout.request.prompt, rollout.response, score.total)
 
 
 def step_notes(responses: StepResponses, stats: ExperienceStats, ppo: PpoSettings) -> Iterator[str]:

@@ -9,6 +9,7 @@ from plumbob.console.options import add_json
 
 NAME = "add"
 ABOUT = "copy the adapter of a run, or of any PEFT folder, into the library"
+EXAMPLE = "plumbob adapters add runs/sft --name sums --task 'sums in words'"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -19,9 +20,6 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--task", metavar="TEXT", help="what it was trained for, in words")
     add_library(parser)
     add_json(parser)
-    parser.epilog = (
-        'example: plumbob adapters add runs/sft --name sums --task "sums in words"; then policy.model=adapters/sums'
-    )
 
 
 def run(arguments: Namespace) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "list"
 ABOUT = "list the adapters of a library"
+EXAMPLE = "plumbob adapters list"
 
 TITLES = ["name", "task", "method", "rank", "parameters", "base", "scores"]
 

@@ -11,6 +11,7 @@ from plumbob.core.errors import UserError
 
 NAME = "locate"
 ABOUT = "find bases that were moved, by their digests, and write where they are now"
+EXAMPLE = "plumbob adapters locate --bases /models"
 
 
 def add_options(parser: ArgumentParser) -> None:

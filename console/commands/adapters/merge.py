@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "merge"
 ABOUT = "sum adapters into a new one, or write an adapter and its base as one full model"
+EXAMPLE = "plumbob adapters merge sums words --weights 0.7 0.3 --name both"
 
 KINDS = ("sum", "linear", "ties", "dare_linear", "dare_ties")
 DTYPES = ("float32", "bfloat16")
@@ -54,7 +55,6 @@ def add_options(parser: ArgumentParser) -> None:
     )
     add_library(parser)
     add_json(parser)
-    parser.epilog = "example: plumbob adapters merge sums words --weights 0.7 0.3 --name both"
 
 
 def run(arguments: Namespace) -> int:

@@ -9,6 +9,7 @@ from plumbob.console.options import add_json
 
 NAME = "rm"
 ABOUT = "remove an adapter from the library, without a question"
+EXAMPLE = "plumbob adapters rm sums"
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NAME = "show"
 ABOUT = "show all that the library knows of an adapter"
+EXAMPLE = "plumbob adapters show sums"
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from plumbob.console.options import add_live_run
 
 NAME = "save"
 ABOUT = "ask a run for a checkpoint at the end of its step"
+EXAMPLE = "plumbob save runs/toy"
 
 
 def add_options(parser: ArgumentParser) -> None:

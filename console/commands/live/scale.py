@@ -7,6 +7,7 @@ from plumbob.console.options import add_live_run
 
 NAME = "scale"
 ABOUT = "change the number of rollout workers of a running run"
+EXAMPLE = "plumbob scale runs/grpo --rollout-workers 3"
 
 
 def add_options(parser: ArgumentParser) -> None:

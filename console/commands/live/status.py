@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NAME = "status"
 ABOUT = "say where a run stands: its step, its workers, its responses"
+EXAMPLE = "plumbob status runs/toy"
 
 NUM_VERSIONS = 8
 """The newest, which are shown to a person."""

@@ -7,6 +7,7 @@ from plumbob.console.options import add_live_run
 
 NAME = "stop"
 ABOUT = "ask a run to stop; it can be resumed"
+EXAMPLE = "plumbob stop runs/toy"
 
 
 def add_options(parser: ArgumentParser) -> None:

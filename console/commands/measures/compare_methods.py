@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "compare-methods"
 ABOUT = "run a stage of kind sft, dpo or kto with each method of fine-tuning, and say what each costs and brings"
+EXAMPLE = "plumbob compare-methods sft policy.model=FOLDER data.demonstrations=rows.jsonl --methods lora full"
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from plumbob.console.exit_codes import OK
-from plumbob.console.options import add_json, add_overrides
+from plumbob.console.options import add_config_or_overrides, add_json
 from plumbob.console.tables import aligned, interval, number, percent
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 
 NAME = "eval"
 ABOUT = "measure a reward model on pairs, or a policy on prompts"
+EXAMPLE = "plumbob eval reward.model=runs/toy/reward/reward_model data.pairs=pairs.jsonl"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    add_overrides(parser, metavar="[CONFIG] a.b=c")
+    add_config_or_overrides(parser)
     add_json(parser)
 
 

@@ -11,6 +11,7 @@ from plumbob.core.errors import UserError
 
 NAME = "verify"
 ABOUT = "train where the best policy is known, and say how near the trainers come"
+EXAMPLE = "plumbob verify GRPO --seeds 1"
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "chat"
 ABOUT = "talk with a policy, several turns; in a pipe: lines in, answers out"
+EXAMPLE = "plumbob chat runs/toy/ppo --beside"
 
 COMMANDS = """/reset          forget the dialogue
 /system TEXT    begin anew with a system message; without TEXT with none
@@ -45,9 +46,6 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn; default: 0")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     add_json(parser)
-    parser.epilog = (
-        r"example: plumbob chat runs/toy/ppo --beside --prompt-template 'Question: {prompt}\nAnswer:' (the toy's own)"
-    )
 
 
 def run(arguments: Namespace) -> int:

@@ -11,6 +11,7 @@ from plumbob.console.tables import number, size
 
 NAME = "export"
 ABOUT = "write a policy as a hub's folder: safetensors, tokenizer, model card"
+EXAMPLE = "plumbob export runs/toy/ppo car-answers --base-name team/car-base"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -20,7 +21,6 @@ def add_options(parser: ArgumentParser) -> None:
     add_merging(parser)
     parser.add_argument("--base-name", metavar="TEAM/NAME", help="what the base is called on a hub")
     add_json(parser)
-    parser.epilog = "example: plumbob export runs/toy/ppo car-answers --base-name team/car-base"
 
 
 def add_merging(parser: ArgumentParser) -> None:

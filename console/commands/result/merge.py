@@ -8,6 +8,7 @@ from plumbob.console.options import add_json, add_policy
 
 NAME = "merge"
 ABOUT = "write an adapter and its base as one full model: short for export --merged"
+EXAMPLE = "plumbob merge runs/toy/ppo car-answers-full"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -15,7 +16,6 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write, which is not there yet")
     add_merging(parser)
     add_json(parser)
-    parser.epilog = "example: plumbob merge runs/toy/ppo car-answers-full"
 
 
 def run(arguments: Namespace) -> int:

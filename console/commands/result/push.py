@@ -10,17 +10,15 @@ from plumbob.console.tables import aligned, size
 
 NAME = "push"
 ABOUT = "upload an exported folder to a hub, private by default"
+EXAMPLE = "plumbob push car-answers team/car-answers"
 
 
 def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder that export wrote")
-    parser.add_argument("repo", metavar="TEAM/NAME", help="the repository; it is made where it is not there")
+    parser.add_argument("repo", metavar="TEAM/NAME", help="the repository, made where it is not there; token: HF_TOKEN")
     parser.add_argument("--public", action="store_true", help="the repository is, or becomes, one that all may read")
     parser.add_argument("--dry-run", action="store_true", help="say what would be uploaded, and send nothing")
     add_json(parser)
-    parser.epilog = (
-        "example: plumbob push car-answers team/car-answers; the token is HF_TOKEN's, or that of `hf auth login`"
-    )
 
 
 def run(arguments: Namespace) -> int:

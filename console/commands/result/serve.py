@@ -8,6 +8,7 @@ from plumbob.core.errors import UserError
 
 NAME = "serve"
 ABOUT = "serve a policy over HTTP, by vLLM's own OpenAI-compatible server"
+EXAMPLE = "plumbob serve runs/toy/ppo --also dpo=runs/toy/dpo --port 8000"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -26,7 +27,6 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--max-tokens", type=int, metavar="N", help="of prompt and answer together; default: the model's positions"
     )
-    parser.epilog = "example: plumbob serve runs/toy/ppo --also dpo=runs/toy/dpo --port 8000"
 
 
 def run(arguments: Namespace) -> int:

@@ -69,10 +69,12 @@ class HeadlessBrowser:
         return self._post("execute/sync", script=script, args=list(arguments))
 
     def wait(self, expression: str, seconds: float = 30) -> Any:
-        """The expression's first value that counts as true."""
+        """The expression's first value that counts as true; while an element is missing that it reads, it has none."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if value := self.run(f"return {expression}"):
+            if value := self.run(
+                f"try {{ return {expression} }} catch (e) {{ if (!(e instanceof TypeError)) throw e }}"
+            ):
                 return value
             time.sleep(POLL_S)
         shown = self.run("return document.body.innerText")
@@ -94,6 +96,23 @@ class HeadlessBrowser:
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             button = "none" if kind == "mouseMoved" else "left"
             self._devtools("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
+
+    def drag(self, selector: str, begin: float, end: float) -> None:
+        """Across the first element that fits, from one share of its width to another."""
+        left, width, y = self.run(
+            "const r = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return [r.left, r.width, r.top + r.height / 2]",
+            selector,
+        )
+        for kind, share in (
+            ("mouseMoved", begin),
+            ("mousePressed", begin),
+            ("mouseMoved", end),
+            ("mouseReleased", end),
+        ):
+            button = "left" if kind != "mouseMoved" or share == end else "none"
+            place = {"x": left + share * width, "y": y}
+            self._devtools("Input.dispatchMouseEvent", type=kind, button=button, clickCount=1, **place)
 
     def look(self, width: int, scheme: str, height: int = 900) -> None:
         """A screen of that width in CSS pixels, of somebody who prefers `light` or `dark`."""

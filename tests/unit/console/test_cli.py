@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import pytest
 from plumbob.configs.load_run import load_run
 from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun
-from plumbob.console.cli import main
+from plumbob.console.cli import COMMANDS, main, parser_of_words
+from plumbob.console.command import Command, CommandGroup
 from plumbob.data.rendered_rows import RenderedRow, RowPart
 from plumbob.driver.run_folder.folder import run_folder
 from plumbob.trainers.metrics.step_record import Listener
@@ -237,3 +239,29 @@ def test_plan_says_whether_the_run_fits(launched: Callable[..., None], capsys: p
     assert main(["plan", *PPO, "seed=1", "--json"]) == 1
     row = "row      data.prompts, one of 2, as the model sees it:\n  prompt (3 tokens)  Hi\\n\n"
     assert capsys.readouterr().out == f'1 learner, 0.5 CPUs\n{row}{{"learners": 1}}\n'
+
+
+def every_command() -> list[tuple[str, Command | CommandGroup]]:
+    """What is typed for it, and itself; those of a group too."""
+    found: list[tuple[str, Command | CommandGroup]] = []
+    for command in COMMANDS:
+        found.append((command.NAME, command))
+        if isinstance(command, CommandGroup):
+            found += [(f"{command.NAME} {inner.NAME}", inner) for inner in command.commands]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"), every_command(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_command_has_an_example_in_its_help_that_parses(
+    typed: str, command: Command | CommandGroup, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*typed.split(), "--help"])
+    assert capsys.readouterr().out.endswith(f"\nexample: {command.EXAMPLE}\n")
+    assert f" {command.NAME} " in f"{command.EXAMPLE} " or isinstance(command, CommandGroup)
+    words = shlex.split(command.EXAMPLE)[1:]
+    inner = command.commands[0] if isinstance(command, CommandGroup) else command
+    assert parser_of_words(words).parse_args(words).command is inner

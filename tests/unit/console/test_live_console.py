@@ -4,16 +4,18 @@ import io
 import os
 import re
 import signal
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from plumbob.console.display import choose_listener
 from plumbob.console.live_console import LiveConsole
 from plumbob.core.activities import activities
 from plumbob.core.errors import RunPreempted
 from plumbob.core.stop_signals import stop_signals
 from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
-from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.metrics.step_record import ResponseSample, StepRecord
 from tests.support.terminal import Terminal
 
 PPO = StepRecord(
@@ -66,7 +68,8 @@ def test_it_uses_the_width_and_no_more(width: int) -> None:
 def test_a_step_of_ppo_shows_what_matters_at_80_and_at_140_columns() -> None:
     words = ["reward 0.523 ± 0.410", "KL 2.130", "entropy 1.214", "15.5 tokens", "gap 8.6e-06", "3,456 tok/s"]
     assert "  ".join(["", *words]) in drawn(display_of("ppo", PPO), 140)
-    assert drawn(display_of("ppo", PPO), 80)[1:] == ["  ".join(["", *words[:5]]), f"  {words[5]}"]
+    narrow = drawn(display_of("ppo", PPO), 80)
+    assert narrow[1:3] == ["  ".join(["", *words[:5]]), f"  {words[5]}"]
 
 
 def test_dpo_shows_accuracy_and_margin_and_the_newest_held_out_figures_with_their_step() -> None:
@@ -110,7 +113,7 @@ def test_a_stage_that_has_ended_becomes_a_line_and_leaves_the_display(monkeypatc
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     assert "dpo: 3 rows of [data] skipped" in lines
-    assert re.fullmatch(r"dpo: done in 0\.\d s, held-out loss 0\.489, memory 0\.50 GiB", lines[-1])
+    assert re.fullmatch(r"dpo: done in 3\.0 s, held-out loss 0\.489, memory 0\.50 GiB", lines[-1])
     assert text.count("held-out loss") == 1
 
 
@@ -130,3 +133,54 @@ def test_names_and_rows_cannot_move_the_cursor() -> None:
     assert "\x1b]0" not in terminal.getvalue()
     assert "\x1b[2J" not in terminal.getvalue()
     assert "row 3: \ufffd[2J\ufffd]0;owned\ufffd left out" in terminal.getvalue()
+
+
+def test_the_seconds_of_a_step_are_a_bar_with_a_piece_a_phase() -> None:
+    """2 of 5 s are 9.6 of 24 cells and 3 of 5 s 14.4: 9 and 14, and the one that is left to the larger remainder."""
+    (bar,) = (line for line in drawn(display_of("ppo", PPO), 80) if "learn" in line)
+    assert bar == f"  {'█' * 14}{'▓' * 10}  █ learn 3.0 s  ▓ sample 2.0 s"
+    narrow = drawn(display_of("ppo", PPO), 30)
+    assert f"  {'█' * 14}{'▓' * 10}" in narrow and "  █ learn 3.0 s" in narrow
+
+
+def test_the_phases_that_took_least_are_summed_up() -> None:
+    seconds = {"publish": 1.0, "sample": 9.0, "score": 2.0, "learn": 8.0, "commit": 0.5, "evaluate": 3.0}
+    text = " ".join(drawn(display_of("ppo", StepRecord("ppo", 1, 9, {}, seconds)), 140))
+    assert "█ sample 9.0 s  ▓ learn 8.0 s  ▒ evaluate 3.0 s  ░ score 2.0 s  █ other 1.5 s" in text
+
+
+def test_alarms_stay_as_long_as_they_show_with_the_step_since_which_they_do() -> None:
+    steps = [
+        StepRecord("ppo", step, 9, {f"alarm_{name}": 1.0 for name in names}, {})
+        for step, names in enumerate([["kl"], ["kl", "collapse"], ["collapse"]], start=1)
+    ]
+    assert drawn(display_of("ppo", *steps[:2]), 80)[1] == "  warning: kl since step 1  warning: collapse since step 2"
+    assert drawn(display_of("ppo", *steps), 80)[1:] == ["  warning: collapse since step 2"]
+
+
+def test_a_sample_response_stands_on_one_line_and_cannot_move_the_cursor() -> None:
+    sample = ResponseSample("Who?\nWhat?", "\x1b[2JMe \\o/ " + "x" * 200, 0.52)
+    lines = drawn(display_of("ppo", replace(PPO, sample=sample)), 80)
+    assert lines[-2] == "  prompt    Who?\\nWhat?"
+    assert lines[-1].startswith("  response  (0.520) \\x1b[2JMe \\\\o/ xxx")
+    assert len(lines[-1]) == 80 and lines[-1].endswith("…")
+    # A step without one leaves the last.
+    display = display_of("ppo", replace(PPO, sample=sample), replace(PPO, step=6))
+    assert drawn(display, 80)[-2:] == lines[-2:]
+
+
+def test_the_workers_are_shown_by_what_they_do() -> None:
+    display = display_of("ppo", PPO)
+    display.workers_changed({"rollout": {"sampling": 2, "idle": 1}, "scorer": {"idle": 1}, "learner": {"": 1}})
+    assert drawn(display, 80)[-1] == "  3 rollout workers: 2 sampling, 1 idle  1 scorer: idle  1 learner"
+
+
+def test_without_unicode_the_pieces_are_of_ascii() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    choose_listener(False, stream)
+    console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    console.print(display_of("ppo", PPO))
+    stream.flush()
+    text = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert "reward 0.523 \\xb1 0.410" in text
+    assert f"  {'#' * 14}{'=' * 10}  # learn 3.0 s  = sample 2.0 s" in text

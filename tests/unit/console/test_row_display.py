@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from plumbob.console import row_display
-from plumbob.console.row_display import escaped, print_rows
+from plumbob.console.row_display import print_rows
+from plumbob.console.tables import escaped
 from plumbob.data.rendered_rows import RenderedRow, RowPart
 
 ROWS = (

@@ -11,6 +11,7 @@ from plumbob.core.errors import UserError
 from plumbob.data.prompts import EncodedPrompt, PromptCursor, encode_prompts
 from plumbob.data.records import RowError, make_prompt
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.data.tokenization import TooLong
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'critic' %}{{ raise_exception('no critics') }}{% endif %}"
@@ -74,7 +75,7 @@ def test_long_prompts_are_dropped_and_counted(tokenizer: PreTrainedTokenizerFast
     encoded = encode_prompts(tokenizer, [make_prompt("x"), make_prompt("xyzx"), make_prompt("xyz")], 3)
     assert [(prompt.text, len(prompt.ids)) for prompt in encoded.records] == [("x", 1), ("xyz", 3)]
     assert encoded.records[0].prompt_id == make_prompt("x").prompt_id
-    assert (encoded.num_rows, encoded.num_long_prompts) == (3, 1)
+    assert (encoded.num_rows, encoded.dropped) == (3, (TooLong("prompt", 4),))
     assert encoded.notes == (
         "1 of 3 prompts dropped, because their prompt is longer than data.max_prompt_tokens=3 "
         "(the longest has 4 tokens).",

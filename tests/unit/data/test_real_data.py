@@ -43,7 +43,7 @@ def test_hh_rlhf_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
     encoded = encode_pairs(
         tokenizer, read.records[:200], LengthSettings(max_prompt_tokens=512, max_response_tokens=512)
     )
-    assert len(encoded.records) + encoded.num_long_prompts + encoded.num_long_responses == 200
+    assert len(encoded.records) + len(encoded.dropped) == 200
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="GSM8K is not beside the checkout")

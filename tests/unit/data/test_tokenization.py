@@ -10,6 +10,7 @@ from plumbob.data.tokenization import (
     PairBatch,
     TokenBatch,
     TokenSequence,
+    TooLong,
     collate,
     encode_demonstrations,
     encode_pairs,
@@ -81,7 +82,7 @@ def test_limits_count_the_bos_and_the_eos(
     rules = LengthSettings(max_prompt_tokens=limits[0], max_response_tokens=limits[1])
     shown = [Demonstration("a b", "c c")]  # 3 tokens with the BOS, 3 with the EOS
     encoded = encode_demonstrations(bos_tokenizer, shown, rules, required=False)
-    assert (encoded.num_long_prompts, encoded.num_long_responses) == dropped
+    assert tuple(sum(one.part == part for one in encoded.dropped) for part in ("prompt", "response")) == dropped
     assert len(encoded.records) == 1 - sum(dropped)
 
 
@@ -103,7 +104,10 @@ def test_long_rows_are_dropped_counted_and_reported(bos_tokenizer: PreTrainedTok
     ]
     encoded = encode_pairs(bos_tokenizer, pairs, rules)
     assert [[side.ids.tolist() for side in pair] for pair in encoded.records] == [[[2, 10, 11, 3], [2, 10, 12, 3]]]
-    assert (encoded.num_rows, encoded.num_long_prompts, encoded.num_long_responses) == (4, 1, 2)
+    assert (encoded.num_rows, encoded.dropped) == (
+        4,
+        (TooLong("prompt", 4), TooLong("response", 5), TooLong("response", 3)),
+    )
     assert encoded.notes == (
         "1 of 4 pairs dropped, because their prompt is longer than data.max_prompt_tokens=3 "
         "(the longest has 4 tokens).",

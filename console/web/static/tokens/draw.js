@@ -52,13 +52,16 @@ export function tokenIndex(event) {
   return element ? Number(element.id.slice("token-".length)) : null;
 }
 
-/** Makes one token the current one. */
+/** Makes one token the current one, and shows it within `holder`; the page stays where it is. */
 export function markCurrent(holder, elements, index) {
   holder.querySelector("[aria-selected]")?.removeAttribute("aria-selected");
   const element = elements[index];
   if (!element) return;
   element.setAttribute("aria-selected", "true");
   holder.setAttribute("aria-activedescendant", element.id);
+  const [frame, place] = [holder.getBoundingClientRect(), element.getBoundingClientRect()];
+  if (place.top < frame.top) holder.scrollTop -= frame.top - place.top;
+  else if (place.bottom > frame.bottom) holder.scrollTop += place.bottom - frame.bottom;
 }
 
 /** The token that stands above (`direction` -1) or below (1) another; itself where there is no such line. */

@@ -26,10 +26,9 @@ function useRuns(client) {
     gone: ({ ids }) => change((runs) => runs.filter(({ id }) => !ids.includes(id))),
     connection: (connection) => {
       setState((before) => ({ ...before, connection }));
-      if (connection === "live") read();
+      read(); // Once the stream is open nothing is missed between; where it is not, this says why.
     },
   }), [client]);
-  useEffect(() => { read(); }, [client]);
   return { ...state, retry: read };
 }
 

@@ -1,6 +1,8 @@
 """One response token by token."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -11,7 +13,10 @@ from tokenizers.models import WordLevel
 
 from plumbob.console.web.journal_views.token_texts import texts_of
 from plumbob.console.web.journal_views.token_view import derived, waterfall
-from tests.support.served_runs import asked
+from plumbob.rollout.journal import JOURNAL_FOLDER, write_step
+from plumbob.rollout.shaping_record import ShapingRecord, ShapingStep
+from tests.support.finished_run import finished_run, journal_rows
+from tests.support.served_runs import asked, served
 
 RUN = "/api/runs/nested~ppo"
 
@@ -109,3 +114,42 @@ def test_tokens_keep_the_space_before_them() -> None:
     tokenizer.decoder = Metaspace()
     assert texts_of(tokenizer, [0, 1, 2, 7]) == ["the", " end", "s", "[7]"]
     assert texts_of(tokenizer, []) == []
+
+
+def test_all_that_a_journal_can_have_of_a_token(tmp_path: Path) -> None:
+    """Of two tokens: delta = 0 + 0.5 x 4 - 2 = 0, and 3 - 4 = -1; the sampler was a quarter off at the first."""
+    run = finished_run(tmp_path / "run", "ppo", {})
+    estimator = {"kind": "gae", "gamma": 0.5}
+    (run / "resolved.json").write_text(json.dumps({"config": {"kind": "ppo", "ppo": {"estimator": estimator}}}))
+    steps = (ShapingStep("raw", "part", 4.0), ShapingStep("no end", "penalty", -1.0))
+    numbers = {
+        "logprobs": (-1.25, -1.0),
+        "learner_logprobs": (-1.0, -1.0),
+        "ref_logprobs": (-1.5, -1.0),
+        "values": (2.0, 4.0),
+        "token_rewards": (0.0, 3.0),
+        "advantages": (0.5, -0.5),
+        "entropies": (0.25, 2.0),
+        "ratios": (1.0, 1.5),
+    }
+    (row,) = journal_rows(2, num_prompts=1, per_prompt=1)
+    row = replace(
+        row,
+        token_ids=np.asarray([5, 6], np.int32),
+        versions=np.zeros(2, np.int32),
+        action_mask=np.ones(2, np.bool_),
+        clipped=np.asarray([False, True]),
+        shaping=ShapingRecord(steps, 4.0, 3.0),
+        **{name: np.asarray(values, np.float32) for name, values in numbers.items()},
+    )
+    write_step(run / JOURNAL_FOLDER, 2, [row])
+    with served(tmp_path) as client:
+        found = asked(client, "/api/runs/run/rollouts/2/row/0")
+    tokens = found["tokens"]
+    assert tokens["td_error"] == [0, -1] and tokens["value"] == [2, 4] and tokens["reward"] == [0, 3]
+    assert tokens["sampler_gap"] == [0.25, 0] and tokens["kl"] == [0.5, 0] and tokens["learner_logprob"] == [-1, -1]
+    assert tokens["advantage"] == [0.5, -0.5] and tokens["entropy"] == [0.25, 2]
+    assert tokens["ratio"] == [1, 1.5] and tokens["clipped"] == [False, True]
+    assert [(bar["name"], bar["kind"], bar["value"]) for bar in found["waterfall"]] == [
+        *(("raw", "part", 4), ("total", "total", 4), ("no end", "penalty", -1), ("return", "return", 3)),
+    ]

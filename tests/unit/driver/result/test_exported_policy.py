@@ -70,7 +70,11 @@ def test_a_full_model_of_no_run_has_little_known(base: str, tmp_path: Path) -> N
     (Path(base) / "optimizer.bin").unlink()
     assert exported.left_out == ("optimizer.bin",)
     page = (tmp_path / "out/README.md").read_text()
-    assert "| stage | missing |" in page and "no run's files stood beside it" in page
+    assert (
+        "| stage | missing |" in page
+        and "| began from | missing |" in page
+        and "no run's files stood beside it" in page
+    )
     assert np.array_equal(
         *(plain_logprobs(load_plain(str(one)), PROMPT, RESPONSE, 1.0) for one in (base, tmp_path / "out"))
     )

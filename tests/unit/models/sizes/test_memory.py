@@ -19,17 +19,18 @@ from plumbob.models.sizes.memory import (
 )
 
 SIZES = ModelSizes(num_parameters=100_000, num_layers=2, hidden_size=8, intermediate_size=16, kv_size=4, vocab_size=50)
-"""A layer's backward reads 7 x 8 + 2 x 4 + 4 x 16 = 128 numbers of each token."""
+"""A block whose weights are trained keeps 10 x 8 + 4 x 16 = 144 numbers of each token; one layer in a forward alone has
+7 x 8 + 2 x 4 + 4 x 16 = 128."""
 
 BATCH = MicroBatch(num_tokens=10, num_predicted=6)
-FORWARD = {"activations": 10 * 128 * 2 * 4, "logits": 2 * 6 * 50 * 4}
+FORWARD = {"activations": 10 * 144 * 2 * 4, "logits": 2 * 6 * 50 * 4}
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LEARNER", "VLLM", "TRANSFORMERS", "SCORER"):
         monkeypatch.setattr(memory, f"{name}_FLOOR", 0)
-    for name in ("ALLOCATED", "ALLOCATED_BESIDE_LORA", "ALLOCATED_BESIDE_ADAPTERS"):
+    for name in ("ALLOCATED", "ALLOCATED_BESIDE_4_BITS", "ALLOCATED_IN_FORWARD"):
         monkeypatch.setattr(memory, name, 1.0)
     monkeypatch.setattr(memory, "STEP_COPIES", 0)
     monkeypatch.setattr(memory, "RECOMPUTED", 0.25)
@@ -68,33 +69,29 @@ def test_an_adapter_costs_its_own_moments_and_gradients_alone() -> None:
     assert found.total == found.certain + 8_000 + sum(FORWARD.values())
 
 
-def test_adapters_leave_the_allocator_more_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "ALLOCATED_BESIDE_LORA", 2.0)
-    monkeypatch.setattr(memory, "ALLOCATED_BESIDE_ADAPTERS", 3.0)
-    cases: tuple[tuple[Beside, int], ...] = (
-        ("nothing", 1),
-        ("lora", 2),
-        ("adapters", 3),
-    )
-    for beside, times in cases:
+def test_layers_of_4_bits_leave_the_allocator_more_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "ALLOCATED_BESIDE_4_BITS", 3.0)
+    cases: tuple[tuple[Beside, int], ...] = (("lora", 128), ("lora-layers", 3 * 128), ("encoder", 128))
+    for beside, numbers in cases:
         trained = Trained(1000, 100_000, weight_bytes=4, zero_stage=2, num_ranks=1, beside=beside)
-        assert learner_memory(SIZES, trained, BATCH).activations == times * FORWARD["activations"]
+        assert learner_memory(SIZES, trained, BATCH).activations == 10 * numbers * 2 * 4
 
 
 def test_checkpoints_keep_the_inputs_of_layers_and_one_layer() -> None:
     trained = Trained(0, 100_000, weight_bytes=4, zero_stage=0, num_ranks=1)
     batch = MicroBatch(10, 6, has_checkpoints=True)
     # The inputs of 2 layers, one layer, and a quarter of both, which the allocator keeps of what was computed anew.
-    assert learner_memory(SIZES, trained, batch).activations == 10 * 4 * (2 * 8 + 1.5 * 128)
+    assert learner_memory(SIZES, trained, batch).activations == 10 * 4 * (2 * 8 + 1.5 * 144)
 
 
-@pytest.mark.parametrize(("weight_bytes", "autocast"), [(2, False), (4, True)])
-def test_in_bfloat16_a_quarter_less_is_kept(weight_bytes: int, autocast: bool) -> None:
-    trained = Trained(0, 100_000, weight_bytes, zero_stage=0, num_ranks=1)
-    found = learner_memory(SIZES, trained, MicroBatch(10, 6, autocast=autocast))
-    assert {"activations": found.activations, "logits": found.logits} == {
-        name: 0.75 * size for name, size in FORWARD.items()
-    }
+def test_in_bfloat16_products_take_half() -> None:
+    halved = learner_memory(SIZES, Trained(0, 100_000, 2, zero_stage=0, num_ranks=1), BATCH)
+    assert (halved.activations, halved.logits) == (FORWARD["activations"] / 2, 0.75 * FORWARD["logits"])
+    # In autocast 4 x 8 numbers between blocks and of norms stay float32, and 80 + 5 x 8 + 16 are bfloat16; so are
+    # copies of the matrices of both blocks, 8 x (2 x 8 + 2 x 4) + 3 x 8 x 16 numbers each.
+    mixed = learner_memory(SIZES, Trained(0, 100_000, 4, 0, 1), MicroBatch(10, 6, autocast=True))
+    assert mixed.activations == 10 * 2 * (4 * 32 + 2 * 136) + 2 * 2 * (8 * 24 + 384)
+    assert mixed.logits == 0.75 * FORWARD["logits"]
 
 
 def test_what_only_computes_keeps_one_layer() -> None:

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.stage_result import StageSummary
-from plumbob.trainers.metrics.step_record import StepRecord
+from plumbob.trainers.metrics.step_record import StepRecord, WorkerCounts
 from tests.support.disk_calls import record_disk_calls
 from tests.support.folder_names import names
 
@@ -25,6 +25,8 @@ class Listening:
         self.heard.append(record)
 
     def notify(self, stage: str, message: str) -> None: ...
+
+    def workers_changed(self, workers: WorkerCounts) -> None: ...
 
     def stage_ended(self, stage: str, summary: StageSummary) -> None: ...
 

@@ -1,7 +1,7 @@
 """The held-out pairs of a stage with the rewards that its result gives them, in one Parquet file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def write_pairs(folder: Path, step: int, pairs: Sequence[RewardedPair]) -> None:
         return
     kept = pairs[:MAX_PAIRS]
     margins = np.array([pair.margin for pair in kept])
-    columns = {name: [getattr(pair, name) for pair in kept] for name in RewardedPair.__dataclass_fields__}
+    columns = {column.name: [getattr(pair, column.name) for pair in kept] for column in fields(RewardedPair)}
     columns |= {"step": [step] * len(kept), "probability": np.exp(-np.logaddexp(0, -margins)).tolist()}
     with naming_file(folder / HELDOUT_PAIRS_FILE):
         write_parquet(folder / HELDOUT_PAIRS_FILE, pa.Table.from_pydict(columns, schema=_PAIRS_SCHEMA))

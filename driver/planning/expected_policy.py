@@ -1,15 +1,23 @@
 """A causal model and what is put on it, as far as it takes memory, told without its weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, assert_never
 
 from transformers import AutoModelForCausalLM
 
 from plumbob.configs.base import Dtype
 from plumbob.configs.settings.models import ModelRef, NewLlamaSettings
-from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.adapters import BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import Tuning, virtual_tokens
-from plumbob.configs.settings.tuning.soft_prompts import SoftPromptTuning
+from plumbob.configs.settings.tuning.soft_prompts import (
+    MultitaskPromptTuning,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+    SoftPromptTuning,
+)
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import empty_llama
@@ -17,6 +25,7 @@ from plumbob.models.loading import open_policy
 from plumbob.models.quantization.quantised_layers import base_bytes
 from plumbob.models.resolution import read_adapter_config
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
+from plumbob.models.sizes.kept_activations import Beside
 from plumbob.models.tuning.adapter_support import is_plain_lora
 from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
 from plumbob.models.tuning.weights import WeightMethod
@@ -40,6 +49,7 @@ class ExpectedPolicy:
         num_shared: of what stays as it is, and all adapters share.
         trains_weights: whether what is trained are weights of the model itself.
         has_critic_model: whether a critic is then a model of its own.
+        beside: what is trained, of that which makes a difference to what a block keeps for its backward.
         is_plain_lora: what is put on it adds B A to weights and does nothing else.
         has_dropout: whether LoRA drops some of its input while it is trained alone.
     """
@@ -59,6 +69,7 @@ class ExpectedPolicy:
     has_critic_model: bool
     is_plain_lora: bool
     has_dropout: bool
+    beside: Beside
 
     @property
     def weight_bytes(self) -> int:
@@ -96,7 +107,44 @@ def expected_policy(
     of_weights = tuning if isinstance(tuning, FullTuning | SelectiveTuning) else None
     kinds = (of_weights is not None, of_weights is not None and of_weights.critic == "model")
     of_adapter = (is_plain_lora(adapter, tuning), _has_dropout(adapter, tuning))
-    return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, *kinds, *of_adapter)
+    beside = _beside(adapter, tuning)
+    return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, *kinds, *of_adapter, beside)
+
+
+def _beside(adapter: Path | None, tuning: Tuning | None) -> Beside:
+    """Of a given adapter by that adapter's own kind."""
+    if adapter is not None:
+        return _beside_as_given(read_adapter_config(adapter))
+    match tuning:
+        case None:
+            return "nothing"
+        case FullTuning():
+            return "weights"
+        case SelectiveTuning(targets=targets):
+            return "weights" if targets else "norms"
+        case LoraTuning(use_dora=use_dora):
+            return "dora" if use_dora else "lora"
+        case Ia3Tuning():
+            return "ia3"
+        case VeraTuning():
+            return "vera"
+        case BottleneckTuning(placement=placement):
+            return placement
+        case PrefixTuning() | PromptTuning() | PTuning() | MultitaskPromptTuning():
+            return "prompts"
+        case _:
+            assert_never(tuning)
+
+
+def _beside_as_given(config: Mapping[str, Any]) -> Beside:
+    """By PEFT's config of an adapter."""
+    kind = config.get("peft_type")
+    if kind == LoraTuning.peft_type:
+        return "dora" if config.get("use_dora") else "lora"
+    if kind == BottleneckTuning.peft_type:
+        return "pfeiffer" if len(config.get("target_modules") or ()) == 1 else "houlsby"
+    named: dict[str, Beside] = {Ia3Tuning.peft_type: "ia3", VeraTuning.peft_type: "vera"}
+    return named.get(str(kind), "prompts")
 
 
 def _has_dropout(adapter: Path | None, tuning: Tuning | None) -> bool:

@@ -1,0 +1,1 @@
+"""A first file of settings, from a few answers."""

@@ -1,0 +1,1 @@
+"""What the live display of a terminal is made of."""

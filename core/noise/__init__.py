@@ -1,0 +1,1 @@
+"""Whether two measurements differ by more than chance."""

@@ -1,0 +1,268 @@
+"""What a run's settings amount to, spelt out with its own numbers: records or prompts, batches, optimizer steps."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, assert_never
+
+from plumbob.configs.runs import (
+    AnyRun,
+    DpoRun,
+    EvalRun,
+    KtoRun,
+    PipelineRun,
+    PpoRun,
+    PretrainEncoderRun,
+    PretrainRun,
+    RewardRun,
+    SftRun,
+)
+from plumbob.configs.settings.algorithms import algorithm_of
+from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.training import EpochSettings, EvaluationSettings, PpoSettings
+from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
+from plumbob.driver.input_sizes.learner_rows import LearnerRows, MicroBatchShape
+from plumbob.driver.input_sizes.token_lengths import InputTokens
+from plumbob.driver.stages.stage import InputSizes
+
+
+@dataclass(frozen=True)
+class OfflineArithmetic:
+    """Records -> optimizer steps -> micro-batches.
+
+    Attributes:
+        settings: the section that says how, such as "sft".
+        what: records are called.
+        num_records: None before there is a tokenizer that says how many there are.
+        micro_batches: fewest and most that a rank cuts a step into, of the steps that were looked at.
+        widest: the one with the most tokens.
+    """
+
+    stage: str
+    settings: str
+    what: str
+    num_records: int | None
+    num_epochs: int
+    batch_size: int
+    num_ranks: int
+    micro_batch_size: int
+    micro_batches: tuple[int, int] | None = None
+    widest: MicroBatchShape | None = None
+
+    @property
+    def rows_of_step(self) -> int:
+        """Of fewer records than a batch all of them."""
+        return self.batch_size if self.num_records is None else min(self.batch_size, self.num_records)
+
+    @property
+    def num_steps(self) -> int | None:
+        if self.num_records is None:
+            return None
+        return -(-self.num_records * self.num_epochs // self.rows_of_step)
+
+    def lines(self) -> list[str]:
+        size = f"{self.settings}.batch_size={self.batch_size}"
+        if self.num_records is None:
+            return [
+                f"{self.stage}: {self.what} x {_times(self.num_epochs, 'epoch')} / {size}: how many {self.what} there "
+                f"are is known once the tokenizer is made",
+                self._of_a_step(),
+            ]
+        assert self.num_steps is not None
+        return [
+            f"{self.stage}: {self.num_records:,} {self.what} x {_times(self.num_epochs, 'epoch')} / {size} = "
+            f"{_times(self.num_steps, 'optimizer step')}",
+            self._of_a_step(),
+        ]
+
+    def _of_a_step(self) -> str:
+        each, limit = self.rows_of_step // self.num_ranks, f"learner.micro_batch_size={self.micro_batch_size}"
+        step = f"  a step: {self.rows_of_step} {self.what} = {_times(self.num_ranks, 'rank')} x {each}, in "
+        if self.micro_batches is None or self.widest is None:
+            return f"{step}micro-batches of up to {limit} of the longest"
+        fewest, most = self.micro_batches
+        number = _times(most, "micro-batch") if fewest == most else f"{fewest} to {most} micro-batches"
+        widest = f"the widest has {self.widest.num_rows} x {self.widest.num_tokens} tokens"
+        return f"{step}{number} of as many tokens as {limit} of the longest have; {widest}"
+
+
+@dataclass(frozen=True)
+class OnlineArithmetic:
+    """Prompts -> responses -> minibatches -> micro-batches, round by round.
+
+    Attributes:
+        num_prompts: of the input; None where it is not known yet.
+        rows_of_update: of one optimizer step, which are its responses, or its groups where one row is learnt of each.
+        num_updates: optimizer steps of a round.
+        is_filtered: whether groups without a difference are replaced by others, which are sampled besides.
+    """
+
+    stage: str
+    num_prompts: int | None
+    num_rounds: int
+    prompts_per_step: int
+    samples_per_prompt: int
+    num_epochs: int
+    minibatch_size: int
+    rows_of_update: int
+    num_updates: int
+    num_ranks: int
+    micro_batch_size: int
+    num_samplers: int
+    chunk_size: int
+    max_tokens: int
+    is_filtered: bool
+
+    @property
+    def num_responses(self) -> int:
+        """Of a round."""
+        return self.prompts_per_step * self.samples_per_prompt
+
+    def lines(self) -> list[str]:
+        chunks = -(-self.num_responses // self.chunk_size)
+        rows = "responses" if self.rows_of_update == self.minibatch_size else "groups"
+        each, of_longest = self.rows_of_update // self.num_ranks, self.micro_batch_size
+        prompts, samples = self.num_rounds * self.prompts_per_step, self.num_rounds * self.num_responses
+        epochs = "" if self.num_prompts is None else f" ({prompts / self.num_prompts:.3g} x those {self.num_prompts:,})"
+        besides = ", and those that replace groups without a difference" if self.is_filtered else ""
+        return [
+            f"{self.stage}: a round: {_times(self.prompts_per_step, 'prompt')} x "
+            f"{_times(self.samples_per_prompt, 'sample')} = {_times(self.num_responses, 'response')}, in "
+            f"{_times(chunks, 'chunk')} of up to rollout.chunk_size={self.chunk_size} over "
+            f"{_times(self.num_samplers, 'rollout worker')}",
+            f"  learnt: {self.num_responses:,} x {_times(self.num_epochs, 'epoch')} / "
+            f"ppo.minibatch_size={self.minibatch_size} = {_times(self.num_updates, 'optimizer step')} of "
+            f"{self.rows_of_update} {rows} = {_times(self.num_ranks, 'rank')} x {each}: "
+            f"{_times(-(-each // of_longest), 'micro-batch')} of learner.micro_batch_size={of_longest}, or fewer where "
+            f"responses are short",
+            f"  in all: {_times(self.num_rounds, 'round')} = {_times(prompts, 'prompt')}{epochs}, "
+            f"{_times(samples, 'response')} of up to {self.max_tokens} tokens{besides}, "
+            f"{_times(self.num_rounds * self.num_updates, 'optimizer step')}",
+        ]
+
+
+@dataclass(frozen=True)
+class EvaluationArithmetic:
+    """Prompts -> responses."""
+
+    stage: str
+    num_prompts: int
+    samples_per_prompt: int
+    max_tokens: int
+
+    def lines(self) -> list[str]:
+        responses = self.num_prompts * self.samples_per_prompt
+        return [
+            f"{self.stage}: {_times(self.num_prompts, 'prompt')} x {_times(self.samples_per_prompt, 'sample')} = "
+            f"{_times(responses, 'response')} of each policy, of up to {self.max_tokens} tokens"
+        ]
+
+
+StageArithmetic = OfflineArithmetic | OnlineArithmetic | EvaluationArithmetic
+
+
+def arithmetic_of(run: AnyRun, sizes: InputSizes) -> tuple[StageArithmetic, ...]:
+    """Of each stage, in their order."""
+    return tuple(_Arithmetic(run.learner, sizes).of_run(run))
+
+
+def as_dict(stage: StageArithmetic) -> dict[str, Any]:
+    steps = {"num_steps": stage.num_steps} if isinstance(stage, OfflineArithmetic) else {}
+    return asdict(stage) | steps
+
+
+@dataclass(frozen=True)
+class _Arithmetic:
+    learner: Any
+    sizes: InputSizes
+
+    def of_run(self, run: AnyRun) -> Iterator[StageArithmetic]:
+        match run:
+            case PretrainRun() | PretrainEncoderRun():
+                yield self.offline(run.stage, "pretrain", "blocks", run.pretrain)
+            case SftRun():
+                yield self.offline(run.stage, "sft", "records", run.sft)
+            case RewardRun():
+                num = self.num_used(f"data.{run.data.kind}")
+                yield self.offline(run.stage, "reward_training", "records", run.reward_training, num)
+            case DpoRun():
+                yield self.offline(run.stage, "dpo", "pairs", run.dpo)
+            case KtoRun():
+                yield self.offline(run.stage, "kto", "responses", run.kto)
+            case PpoRun():
+                yield self.online(run.stage, run.ppo, run.rollout)
+            case EvalRun():
+                if run.policy is not None:
+                    yield self.evaluation(run.evaluation, run.rollout)
+            case PipelineRun():
+                yield from self.of_pipeline(run)
+            case _:
+                assert_never(run)
+
+    def of_pipeline(self, run: PipelineRun) -> Iterator[StageArithmetic]:
+        demonstrations, pairs = self.num_used("data.demonstrations"), self.num_used("data.pairs")
+        if isinstance(run.policy.ref, NewLlamaSettings):
+            yield self.offline("pretrain", "pretrain", "blocks", run.pretrain)
+        if isinstance(run.reward.encoder, NewBertSettings):
+            yield self.offline("pretrain-encoder", "pretrain_encoder", "blocks", run.pretrain_encoder)
+        yield self.offline("sft", "sft", "records", run.sft, demonstrations)
+        yield self.offline("reward", "reward_training", "pairs", run.reward_training, pairs)
+        yield self.online(algorithm_of(run.ppo.estimator), run.ppo, run.rollout)
+        yield self.offline("dpo", "dpo", "pairs", run.dpo, pairs)
+        yield self.evaluation(run.evaluation, run.rollout, of_heldout=True)
+
+    def offline(
+        self, stage: str, section: str, what: str, settings: EpochSettings, num_records: int | None = None
+    ) -> OfflineArithmetic:
+        """`num_records`: where the stage's rows are not known."""
+        learner: LearnerSettings = self.learner
+        rows: LearnerRows | None = self.sizes.learnt.get(stage)
+        number = num_records if rows is None or rows.lengths is None else len(rows.lengths)
+        cuts = [] if rows is None else [len(rank) for step in rows.cuts(learner) for rank in step]
+        return OfflineArithmetic(
+            stage,
+            section,
+            what,
+            number,
+            settings.num_epochs,
+            settings.batch_size,
+            learner.num_workers,
+            learner.micro_batch_size,
+            (min(cuts), max(cuts)) if cuts else None,
+            rows.widest(learner) if rows is not None and cuts else None,
+        )
+
+    def online(self, stage: str, ppo: PpoSettings, rollout: RolloutSettings) -> OnlineArithmetic:
+        return OnlineArithmetic(
+            stage,
+            self.num_used("data.prompts"),
+            ppo.num_steps,
+            ppo.prompts_per_step,
+            ppo.samples_per_prompt,
+            ppo.num_epochs,
+            ppo.minibatch_size,
+            ppo.rows_per_update,
+            ppo.updates_per_step,
+            self.learner.num_workers,
+            self.learner.micro_batch_size,
+            rollout.num_workers,
+            rollout.chunk_size,
+            rollout.max_tokens,
+            ppo.dynamic_sampling is not None,
+        )
+
+    def evaluation(
+        self, settings: EvaluationSettings, rollout: RolloutSettings, of_heldout: bool = False
+    ) -> EvaluationArithmetic:
+        there = next((one for one in self.sizes.inputs if one.setting == "data.prompts"), None)
+        known = None if there is None else there.num_heldout if of_heldout else there.num_used
+        num = settings.num_prompts if known is None else min(settings.num_prompts, known)
+        return EvaluationArithmetic("eval", num, settings.samples_per_prompt, rollout.max_tokens)
+
+    def num_used(self, setting: str) -> int | None:
+        found: Mapping[str, InputTokens] = {one.setting: one for one in self.sizes.inputs}
+        return found[setting].num_used if setting in found else None
+
+
+def _times(number: int, what: str) -> str:
+    plural = f"{what}es" if what.endswith("batch") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
