@@ -96,7 +96,7 @@ def test_hostile_text_is_shown_and_does_nothing(browser: HeadlessBrowser, served
 
 def test_a_group_stands_side_by_side_with_its_prompt_once(browser: HeadlessBrowser, served: str) -> None:
     browser.open(f"{served}{RUN}/rollouts/1/group/1-0")
-    browser.wait("document.querySelectorAll('.answer').length === 4")
+    browser.wait("document.querySelectorAll('.answer').length === 4 && document.querySelector('.episode')")
     assert browser.run("return document.body.innerText").count("What does it run on?") == 1
     tops = browser.run("return [...document.querySelectorAll('.answer')].map(e => e.getBoundingClientRect().top)")
     assert len(set(tops)) == 1

@@ -13,9 +13,9 @@ import { Written } from "../rollouts/written.js";
 export function GroupView({ stage, route, client }) {
   const { id, step, group } = route.params;
   const path = `/api/runs/${id}/rollouts/${step}/group/${encodeURIComponent(group)}`;
-  const { content, error, retry } = useLoaded(client, path, { stage });
-  if (error) return html`<${ErrorNote} error=${error} retry=${retry} />`;
-  if (!content) return html`<${Loading} what="the group" />`;
+  const { content, isOld, error, retry } = useLoaded(client, path, { stage });
+  if (error && !isOld) return html`<${ErrorNote} error=${error} retry=${retry} />`;
+  if (!content || isOld) return html`<${Loading} what="the group" />`;
   const scores = content.rows.map((row) => row.score).filter((score) => score !== null);
   const [low, high] = [Math.min(...scores), Math.max(...scores)];
   return html`
