@@ -25,7 +25,8 @@ class LiveConsole:
     """Shows a run on a terminal that can move its cursor, at any width."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream)
+        # Lines of others pass through it as they are: a bracket in one is no markup.
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self._live = Live(self, console=self._console, refresh_per_second=REFRESHES_PER_S)
         self._stages: dict[str, RunningStage] = {}
         self._workers: WorkerCounts = {}

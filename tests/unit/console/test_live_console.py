@@ -184,3 +184,12 @@ def test_without_unicode_the_pieces_are_of_ascii() -> None:
     text = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
     assert "reward 0.523 \\xb1 0.410" in text
     assert f"  {'#' * 14}{'=' * 10}  # learn 3.0 s  = sample 2.0 s" in text
+
+
+def test_what_libraries_print_meanwhile_passes_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a reset of colours without a line end, which colorama writes to whatever stdout was when it began."""
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with LiveConsole(terminal):
+        print("[bold]12[/bold] :smile:\x1b[0m", end="", flush=True)
+    assert "[bold]12[/bold] :smile:\x1b[0m" in terminal.getvalue()
