@@ -10,7 +10,7 @@ from plumbob.core.errors import RunStopped, first_line
 from plumbob.core.programs.users_code import users_lines
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.stage_result import StageSummary
-from plumbob.trainers.metrics.step_record import Listener, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, StepRecord, WorkerCounts
 
 STAGE = "callbacks"
 """Under which failures of callbacks are told."""
@@ -68,6 +68,9 @@ class CallbackListener:
 
     def notify(self, stage: str, message: str) -> None:
         self._listener.notify(stage, message)
+
+    def workers_changed(self, workers: WorkerCounts) -> None:
+        self._listener.workers_changed(workers)
 
     def stage_ended(self, stage: str, summary: StageSummary) -> None:
         self._listener.stage_ended(stage, summary)

@@ -40,7 +40,7 @@ class GuardedSink:
         self._name, self._notify, self._close_s = name, notify, close_s
         self._calls: Queue[Call | None] = Queue(max_waiting)
         self._failure: str | None = None
-        self._is_said = False
+        self._has_notified = False
         self._is_given_up = Event()
         self._thread = Thread(target=self._work, args=(open_sink,), name=f"sink {name}", daemon=True)
         self._thread.start()
@@ -76,8 +76,8 @@ class GuardedSink:
         self._failure = self._failure or how
 
     def _say_failure(self) -> None:
-        if self._failure is not None and not self._is_said:
-            self._is_said = True
+        if self._failure is not None and not self._has_notified:
+            self._has_notified = True
             self._notify(f"{self._name} {self._failure}; the run continues, and its own folder has everything")
 
     # ------------------------------------------------------------------------------------------------ in its own thread
