@@ -56,7 +56,7 @@ def deepspeed_step() -> str:
         learner = open_learner(run)
         ids = np.random.default_rng(0).integers(2, 250, (4, 16))
         batch = TokenBatch(ids, np.ones(ids.shape, np.bool_), np.ones(ids.shape, np.bool_))
-        losses = [learner.update(batch, UpdatePlan(4, 1, 1.0, 0))["loss"] for _ in range(2)]
+        losses = [learner.update(batch, UpdatePlan(4, 1, 1.0, 0)).metrics["loss"] for _ in range(2)]
     if not losses[1] < losses[0]:
         raise ArithmeticError(f"two steps on one batch: the loss was {losses[0]:.4f}, then {losses[1]:.4f}")
     return f"two optimizer steps: the loss fell from {losses[0]:.3f} to {losses[1]:.3f}"

@@ -98,7 +98,7 @@ def _views(
     views = []
     for place in places:
         with contextlib.suppress(HTTPException):
-            views.append(answers.row(path | place, {"stage": stage}))
+            views.append(answers.row({**path, **place}, {"stage": stage}))
     return views
 
 

@@ -33,6 +33,9 @@ def on_config(config: Any) -> Any:
                     case (title, "decisions/"):
                         found = sorted((ROOT / "docs/decisions").glob("*.md"))
                         page[title] = [f"decisions/{path.name}" for path in found]
+    how_to = next(part["How to"] for part in config.nav if "How to" in part)
+    named = json.dumps(config.nav)
+    how_to += [path.name for path in sorted((ROOT / "docs").glob("*.md")) if f'"{path.name}"' not in named]
     return config
 
 
