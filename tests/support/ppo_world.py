@@ -14,7 +14,7 @@ from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.core.errors import NotFinite
+from plumbob.core.errors import NotFinite, RunStopped
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
 from plumbob.reward.scorer import Score, ScoreRequest
@@ -63,6 +63,7 @@ class FakePpoWorld:
         self.minibatch_sizes: list[int] = []
         self.version = -1
         self.dies_in = ""
+        self.stops_at = 0
         self.broken_rows: tuple[int, ...] = ()
         self.is_stopped = False
 
@@ -150,7 +151,11 @@ class FakePpoWorld:
     def record_final_counts(self, step: int, rows: Any) -> None:
         self.accounts += [(step, row) for row in rows]
 
-    def stepped(self, record: StepRecord) -> None: ...
+    def check_stop(self) -> None: ...
+
+    def stepped(self, record: StepRecord) -> None:
+        if record.step == self.stops_at:
+            raise RunStopped("good enough")
 
     def notify(self, stage: str, message: str) -> None:
         self.messages.append(message)
@@ -187,10 +192,15 @@ def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = ru
     return world, state
 
 
-def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo) -> FakePpoWorld:
-    """From the newest checkpoint on, with a real recorder and log; the death is in the second step."""
+def recorded(
+    run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo, stops_at: int = 0
+) -> FakePpoWorld:
+    """From the newest checkpoint on, with a real recorder and log; the death is in the second step.
+
+    `stops_at` is the step after which who hears of it ends the run.
+    """
     world: Any = FakePpoWorld(run.ppo.max_staleness if loop is run_ppo_asynchronous else None, run.ppo.num_steps)
-    world.dies_in = dies_in
+    world.dies_in, world.stops_at = dies_in, stops_at
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder / "checkpoints", 2)
     newest = checkpoints.newest(lambda message: world.notify("ppo", message))

@@ -157,7 +157,11 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
         with phases.phase("evaluate"):
             heldout = heldout_means(stage.heldout, learners) if stage.is_measured(step) else {}
         best = best_after(best, step, heldout, stage.settings)
-        log.append(StepRecord(stage.name, step, num_steps, metrics | heldout, phases.take()))
+        try:
+            log.append(StepRecord(stage.name, step, num_steps, metrics | heldout, phases.take()))
+        except RunStopped:  # By who heard of the step, which is done.
+            commit(step)
+            raise
         # After the line: resuming drops lines past its checkpoint, and could not bring back one that is missing.
         if stage.is_saved(step) or is_turning_point(best, step, stopping) or log.is_save_requested():
             with phases.phase("save"):  # Counted in the next step's line.

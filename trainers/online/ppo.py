@@ -300,6 +300,7 @@ def commit(
     recorder.record_final_counts(state.step, state.ledger.take_final())
     with recorder.phase("commit"):
         checkpoints.commit(state.step, workers.learners.save, state.as_dict())
+    recorder.check_stop()
 
 
 def publish(workers: PpoWorkers, state: PpoState, recorder: PpoRecorder) -> None:

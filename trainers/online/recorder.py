@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.disk_errors import naming_file
+from plumbob.core.errors import RunStopped
 from plumbob.rollout.journal import JOURNAL_FOLDER, step_file, write_step
 from plumbob.trainers.distillation.teachers import TEACHER_KL
 from plumbob.trainers.metrics.json_lines import JsonLines
@@ -37,6 +38,7 @@ class PpoRecorder:
         self._ppo, self._folder, self._log, self._listener = ppo, folder, log, listener
         self._stage = stage
         self._phases = Phases()
+        self._stop: RunStopped | None = None
         self._monitors = Monitors(ppo)
         for step in steps_on_disk(folder):  # A resumed run's earlier steps.
             self._monitors.observe(step)
@@ -85,7 +87,10 @@ class PpoRecorder:
         self._monitors.observe(measured)
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
         sample = sample_of(responses)
-        self._log.append(StepRecord(self._stage, step, self._ppo.num_steps, metrics, seconds, sample))
+        try:
+            self._log.append(StepRecord(self._stage, step, self._ppo.num_steps, metrics, seconds, sample))
+        except RunStopped as stop:  # By who heard of the step, which is to be kept first.
+            self._stop = stop
         for alarm in self._monitors.new_alarms:
             self._notify(f"step {step}: {alarm.message}")
         if breach is not None:
@@ -100,6 +105,11 @@ class PpoRecorder:
         """Write down final rows of the sample accounting, before the checkpoint of 1-based `step` leaves them out."""
         if rows:
             self._ledger_lines.append(*({"step": step, **row} for row in rows))
+
+    def check_stop(self) -> None:
+        """Called once a step is kept. Raises RunStopped when who heard of the step did."""
+        if self._stop is not None:
+            raise self._stop
 
     def _rounds(self, responses: StepResponses) -> RoundMetrics | None:
         """What dynamic sampling did, where it is on."""

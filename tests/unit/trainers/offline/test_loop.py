@@ -34,7 +34,12 @@ from plumbob.trainers.offline.loop import (
 
 
 class Watcher:
-    def stepped(self, record: StepRecord) -> None: ...
+    def __init__(self, stops_at: int | None = None) -> None:
+        self._stops_at = stops_at
+
+    def stepped(self, record: StepRecord) -> None:
+        if record.step == self._stops_at:
+            raise RunStopped("good enough")
 
 
 class FakeLearners:
@@ -98,6 +103,7 @@ def play(
     inputs: Inputs = SAME,
     num_records: int = 10,
     wants_save: Callable[[], bool] = lambda: False,
+    stops_at: int | None = None,
 ) -> dict[str, Any]:
     """10 records in batches of 4; one record is held out, and its loss is what the fake was given."""
     heldout = Heldout(1, lambda index: index, len)
@@ -112,7 +118,7 @@ def play(
         inputs=inputs,
         retained=retained,
     )
-    with MetricsLog(folder, Watcher(), is_save_requested=wants_save) as log:  # type: ignore[arg-type]
+    with MetricsLog(folder, Watcher(stops_at), is_save_requested=wants_save) as log:  # type: ignore[arg-type]
         return run_epochs(stage, learners, folder, log).as_dict()  # type: ignore[arg-type]
 
 
@@ -167,6 +173,19 @@ def test_a_run_that_is_stopped_keeps_the_steps_since_its_last_save(
         play(tmp_path / "stopped", first)
     assert first.saved == [f"step-00000{step}" for step in saved]
     assert play(tmp_path / "stopped", second) == expected
+    assert first.batches + second.batches == whole.batches
+    assert [s.step for s in read_metrics(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("stops_at", [1, 2, 3, 5])
+def test_a_run_that_who_hears_of_a_step_stops_keeps_that_step(tmp_path: Path, stops_at: int) -> None:
+    whole, first, second = FakeLearners(), FakeLearners(), FakeLearners()
+    expected = play(tmp_path / "whole", whole)
+    with pytest.raises(RunStopped, match="good enough"):
+        play(tmp_path / "stopped", first, stops_at=stops_at)
+    assert first.saved[-1] == f"step-00000{stops_at}"
+    assert play(tmp_path / "stopped", second) == expected
+    assert second.loaded == [f"step-00000{stops_at}"]
     assert first.batches + second.batches == whole.batches
     assert [s.step for s in read_metrics(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
 

@@ -8,7 +8,7 @@ import pytest
 
 from plumbob.configs.settings.algorithms import DynamicSamplingSettings, Rloo
 from plumbob.configs.settings.metrics.monitors import KlMonitorSettings, MonitoringSettings
-from plumbob.core.errors import NotFinite
+from plumbob.core.errors import NotFinite, RunStopped
 from plumbob.data.tokenization import TokenSequence
 from plumbob.rollout.journal import read_journal, read_step
 from plumbob.trainers.forgetting.packed_text import PackedText
@@ -94,6 +94,17 @@ def test_a_death_around_the_commit_costs_no_line(tmp_path: Path, dies_in: str, n
     assert [line.step for line in read_metrics(tmp_path)] == [1, 2]
     resumed = recorded(run, tmp_path)
     assert resumed.diary.count("learn") == num_learnt_again
+    assert [line.step for line in read_metrics(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("loop", [run_ppo, run_ppo_asynchronous])
+def test_who_hears_of_a_step_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> None:
+    run = settings(num_steps=3, max_staleness=1)
+    with pytest.raises(RunStopped, match="good enough"):
+        recorded(run, tmp_path, loop=loop, stops_at=2)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").glob("step-*"))] == ["step-000001", "step-000002"]
+    resumed = recorded(run, tmp_path, loop=run_ppo)
+    assert resumed.diary.count("learn") == 1
     assert [line.step for line in read_metrics(tmp_path)] == [1, 2, 3]
 
 
