@@ -1,8 +1,10 @@
 """The base class of all settings, and what the type of a field says of its meaning."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -86,6 +88,27 @@ def usable_function(text: str) -> str:
 
 FunctionName = Annotated[str, AfterValidator(usable_function), IsFunction()]
 """`file.py:name` or `package.module:name`. A file becomes absolute, and a run resumes on the same source alone."""
+
+
+SECRET = re.compile(r"(^|[_-])(key|token|secret|password|passwd|auth|sig|signature|credentials?)$|apikey$", re.I)
+"""Names in an address's query whose values nobody else may know."""
+
+
+def without_secret(url: str) -> str:
+    """The same address. Raises what pydantic tells as a wrong type where it holds a password or a key."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise PydanticCustomError("path", "an address") from None
+    if "@" in parts.netloc:
+        raise PydanticCustomError("path", "an address without user and password, which the environment keeps")
+    if any(SECRET.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise PydanticCustomError("path", "an address without a key or token in it, which the environment keeps")
+    return url
+
+
+Address = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(without_secret)]
+"""Of a service. It holds no secret: settings are kept in the run's folder, and sent to its sinks."""
 
 Changeable = Annotated[T, MayChange()]
 """A setting that may change when a run resumes: where and how fast something is computed, never what. Of a group,

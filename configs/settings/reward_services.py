@@ -5,14 +5,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from plumbob.configs.base import Changeable, Coefficient, NumTokens, Seconds
+from plumbob.configs.base import Address, Changeable, Coefficient, NumTokens, Seconds
 from plumbob.configs.settings.reward_parts import PartSettings
 
 
 class ServicePart(PartSettings):
     """What each of them has: where it is, how long it is waited for, and what becomes of what it cannot score."""
 
-    url: Changeable[Annotated[str, Field(max_length=2000)]]
+    url: Changeable[Address]
     token_env: Changeable[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None] = None
     """The variable of the environment that holds the bearer token, on every scorer's host; None sends none."""
     max_in_flight: Changeable[Annotated[int, Field(gt=0, le=256)]] = 4
@@ -45,7 +45,7 @@ class HttpPart(ServicePart):
     """An endpoint that scores batches, such as `plumbob serve-reward` gives (docs/rewards.md has the form)."""
 
     kind: Literal["http"] = "http"
-    url: Changeable[Annotated[str, Field(max_length=2000)]]
+    url: Changeable[Address]
     """What batches are posted to, such as http://localhost:8100/score."""
 
 
@@ -58,7 +58,7 @@ class LlmJudgePart(ServicePart):
     keeps_answers: ClassVar[bool] = True
 
     kind: Literal["llm-judge"] = "llm-judge"
-    url: Changeable[Annotated[str, Field(max_length=2000)]]
+    url: Changeable[Address]
     """Of the API, such as http://localhost:8000/v1."""
     model: Annotated[str, Field(min_length=1, max_length=500)]
     """By its name there."""

@@ -2,28 +2,12 @@
 
 from collections import Counter
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
 
-from plumbob.configs.base import Settings
+from plumbob.configs.base import Address, Settings
 
 Project = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-def without_password(url: str) -> str:
-    """The same address. Raises what pydantic tells as a wrong type where it has a password."""
-    try:
-        has_user = "@" in urlsplit(url).netloc
-    except ValueError:
-        raise PydanticCustomError("path", "an address") from None
-    if has_user:
-        raise PydanticCustomError("path", "an address without user and password, which the environment keeps")
-    return url
-
-
-Address = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(without_password)]
 
 
 class WandbSettings(Settings):

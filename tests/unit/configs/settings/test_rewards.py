@@ -153,6 +153,28 @@ def test_errors_in_a_part_name_it(parts: str, message: str) -> None:
     assert str(caught.value).removeprefix("command line: ").startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("https://me:word@host/score", "without user and password"),
+        ("https://word@host/score", "without user and password"),
+        ("https://host/score?api_key=word", "without a key or token"),
+        ("https://host/score?v=1&apiKey=word", "without a key or token"),
+        ("https://host/score?X-Signature=word", "without a key or token"),
+        ("https://host/score?token=", "without a key or token"),
+    ],
+)
+@pytest.mark.parametrize("part", ["kind: http", "kind: llm-judge, model: m, rubric: r"])
+def test_the_address_of_a_service_holds_no_secret(url: str, what: str, part: str) -> None:
+    with pytest.raises(UserError, match=rf"reward\.parts\.0\.url: expected an address {what}.*the environment keeps"):
+        load_run("ppo", [*PPO, f"reward.parts=[{{{part}, url: '{url}'}}]"])
+
+
+def test_the_address_of_a_service_may_have_a_query() -> None:
+    url = "https://host/score?api-version=2024-10-21&max_tokens=3&keyboard=qwerty"
+    load_run("ppo", [*PPO, f"reward.parts=[{{kind: http, url: '{url}'}}]"])
+
+
 def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     parts = (

@@ -198,5 +198,5 @@ def test_the_token_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch
     "url", ["localhost:8000/score", "http://localhost:81o0/score", "http://[::1/score", "ftp://x/y"]
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="no address of an endpoint"):
+    with pytest.raises(ValueError, match="address"):
         HttpPart(url=url)
