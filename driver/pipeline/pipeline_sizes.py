@@ -45,14 +45,18 @@ def pipeline_sizes(
     pairs: Split[PreferencePair],
     prompts: Split[Prompt],
 ) -> InputSizes:
-    """`tokenizer`: the policy's; None where it is made from the text only later."""
+    """`tokenizer`: the policy's; None where it is made from the text only later.
+
+    Raises:
+        UserError: of one of the inputs nothing is short enough.
+    """
     if tokenizer is None:
         counts: dict[str, Split[Any]] = {TEXT: text, DEMONSTRATIONS: demonstrations, PAIRS: pairs, PROMPTS: prompts}
         inputs = [InputTokens(name, len(one.train), num_heldout=len(one.heldout)) for name, one in counts.items()]
         return InputSizes(tuple(inputs), _rewarded(run, pairs))
-    shown = encode_demonstrations(tokenizer, demonstrations.train, run.data, required=False)
-    sides = encode_pairs(tokenizer, pairs.train, run.data, required=False)
-    asked = encode_prompts(tokenizer, prompts.train, run.data.max_prompt_tokens, required=False)
+    shown = encode_demonstrations(tokenizer, demonstrations.train, run.data)
+    sides = encode_pairs(tokenizer, pairs.train, run.data)
+    asked = encode_prompts(tokenizer, prompts.train, run.data.max_prompt_tokens)
     ids = [prompt.ids for prompt in asked.records]
     inputs = [
         tokens_of_sequences(DEMONSTRATIONS, [(one,) for one in shown.records], shown.dropped, run.data),
@@ -60,23 +64,17 @@ def pipeline_sizes(
         tokens_of_prompts(PROMPTS, ids, asked.dropped, run.data.max_prompt_tokens, len(prompts.heldout)),
     ]
     learnt = {
-        **_learnt("sft", [(one,) for one in shown.records], run.sft, run.seed),
+        "sft": _learnt([(one,) for one in shown.records], run.sft, run.seed),
         **_rewarded(run, pairs),
-        **_learnt("dpo", sides.records, run.dpo, run.seed),
+        "dpo": _learnt(sides.records, run.dpo, run.seed),
+        algorithm_of(run.ppo.estimator): LearnerRows(max(map(len, ids)) + run.rollout.max_tokens),
     }
-    if ids:
-        learnt[algorithm_of(run.ppo.estimator)] = LearnerRows(max(map(len, ids)) + run.rollout.max_tokens)
     return InputSizes(tuple(inputs), learnt)
 
 
-def _learnt(
-    stage: str, records: Sequence[Sequence[TokenSequence]], settings: EpochSettings, seed: int
-) -> Mapping[str, LearnerRows]:
-    """Nothing where no record fits, which the stage itself will refuse."""
+def _learnt(records: Sequence[Sequence[TokenSequence]], settings: EpochSettings, seed: int) -> LearnerRows:
     lengths = np.array([max(len(one.ids) for one in own) for own in records], dtype=np.int64)
-    if not len(lengths):
-        return {}
-    return {stage: LearnerRows(int(lengths.max()), lengths, epoch_batches(settings, len(lengths), seed))}
+    return LearnerRows(int(lengths.max()), lengths, epoch_batches(settings, len(lengths), seed))
 
 
 def _rewarded(run: PipelineRun, pairs: Split[PreferencePair]) -> Mapping[str, LearnerRows]:

@@ -15,7 +15,7 @@ from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import no_chat, read_prompts
-from plumbob.driver.pipeline.pipeline_data import check_models, prepare_files
+from plumbob.driver.pipeline.pipeline_data import PreparedFiles, check_models, prepare_files
 from plumbob.driver.pipeline.pipeline_files import Files
 from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import build_bert
@@ -290,6 +290,23 @@ def test_a_named_policy_is_looked_at_first(tmp_path: Path, pairs: str) -> None:
     (tmp_path / "base" / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"policy\.model=.*base: model\.safetensors is damaged"):
         check(base)
+
+
+def test_rows_of_which_none_fits_are_refused_before_anything_is_planned(tmp_path: Path, pairs: str) -> None:
+    policy = {"policy": PipelinePolicySettings(model=str(write_policy(tmp_path / "base")))}
+
+    def prepared(**limits: int) -> PreparedFiles:
+        return prepare_files(settings(pairs=pairs, **limits).model_copy(update=policy))
+
+    found = prepared(max_prompt_tokens=16, max_response_tokens=32).sizes()
+    assert sorted(found.learnt) == ["dpo", "ppo", "sft"]
+    short = prepared(max_prompt_tokens=16, max_response_tokens=2)
+    with pytest.raises(UserError) as refused:
+        short.sizes()
+    assert str(refused.value).startswith(
+        "no demonstrations are left to use: raise the limit or give shorter ones. 30 of 30 demonstrations dropped, "
+        "because a response with its EOS is longer than data.max_response_tokens=2 (the longest has "
+    )
 
 
 @pytest.mark.parametrize("setting", ["tuning", "sft_tuning"])
