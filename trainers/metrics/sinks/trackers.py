@@ -43,8 +43,8 @@ def trackers_of(config: Run) -> tuple[SinkSettings, ...]:
 
 
 def check_trackers(config: Run) -> None:
-    """Raises UserError where a package that a sink needs is not installed. Imports none of them."""
-    for sink in trackers_of(config):
+    """Raises UserError where a package is not installed that a sink of the settings needs. Imports none of them."""
+    for sink in config.sinks if isinstance(config, TrainingRun) else ():
         if not _is_installed(NEEDED[sink.kind]):
             raise UserError(
                 f"sinks: kind {sink.kind} needs the package {NEEDED[sink.kind].partition('.')[0]}, which is not "

@@ -10,6 +10,9 @@ from plumbob.trainers.metrics.step_record import StepRecord
 LOGIN_S = 10
 """For who is logged in: nobody is asked for a key while a run runs."""
 
+FINISH_S = 20.0
+"""For what has not been sent at the end; without it `wandb` waits for an unreachable server without bound."""
+
 
 class WandbSink:
     """One run of W&B for the whole run, each stage's metrics over the stage's own steps.
@@ -33,7 +36,13 @@ class WandbSink:
             config=dict(run.settings),
             # What the driver prints is its log's, and the source is its repository's.
             settings=wandb.Settings(
-                console="off", silent=True, disable_git=True, save_code=False, login_timeout=LOGIN_S
+                console="off",
+                silent=True,
+                disable_git=True,
+                save_code=False,
+                login_timeout=LOGIN_S,
+                finish_timeout=FINISH_S,
+                finish_timeout_raises=True,
             ),
         )
         self._stages: set[str] = set()

@@ -1,5 +1,6 @@
 """Which sinks a run has that are elsewhere; it neither starts without their packages nor fails by them."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,27 @@ def test_a_package_that_is_missing_is_told_before_anything_starts(monkeypatch: p
         )
 
 
+def test_a_collector_of_the_environment_refuses_no_run_where_its_package_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOBODY)
+    monkeypatch.setitem(trackers.NEEDED, "opentelemetry", "no_such_package")
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.metric_exporter", None)
+    check_trackers(sft())
+    told: list[str] = []
+    with opened_trackers(sft(), tmp_path, told.append) as (sink,):
+        sink.append(tracked_step("sft", 1, loss=2.0), 1.0)
+    assert len(told) == 1 and told[0].startswith("opentelemetry cannot be opened: ModuleNotFoundError: import of ")
+    with pytest.raises(UserError, match=r"pip install 'plumbob\[opentelemetry\]'"):
+        check_trackers(sft("sinks=[{kind: opentelemetry}]"))
+
+
 @pytest.mark.parametrize(
     ("sinks", "message"),
     [
         ("[{kind: wandb}, {kind: wandb, mode: offline}]", "sinks: wandb stands there twice"),
         ("[{kind: mlflow, tracking_uri: 'http://me:secret@host'}]", "an address without user and password"),
+        ("[{kind: mlflow, tracking_uri: 'http://host?api_key=secret'}]", "an address without a key or token"),
         ("[{kind: tensorborad}]", "'wandb', 'mlflow', 'trackio', 'opentelemetry'"),
     ],
 )

@@ -6,10 +6,22 @@ from pathlib import Path
 import pytest
 
 from plumbob.configs.settings.metrics.sinks import WandbSettings
-from tests.support.tracked_runs import write_stopped_and_resumed
+from plumbob.trainers.metrics.sinks.guarded_sink import CLOSE_S
+from plumbob.trainers.metrics.sinks.trackers import open_tracker
+from tests.support.tracked_runs import tracked_run, write_stopped_and_resumed
 from tests.support.wandb_files import wandb_records
 
 pytest.importorskip("wandb")
+
+
+def test_a_server_that_is_gone_is_not_waited_for_without_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what `wandb` has for it, less than the run waits for the sink."""
+    import wandb
+
+    given: list[wandb.Settings] = []
+    monkeypatch.setattr(wandb, "init", lambda settings, **_: given.append(settings))
+    open_tracker(WandbSettings(), tracked_run(tmp_path))
+    assert (given[0].finish_timeout, given[0].finish_timeout_raises) == (20, True) and CLOSE_S > 20
 
 
 def test_a_stopped_and_resumed_run_is_one_run_with_all_its_steps(
