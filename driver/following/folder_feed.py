@@ -11,13 +11,16 @@ from typing import Any
 from plumbob.driver.following.followed_ending import FollowedEnding
 from plumbob.driver.following.growing_lines import GrowingLines
 from plumbob.driver.run_folder.folder import EVENTS_FILE, STATUS_FILE, SUMMARY_FILE
-from plumbob.driver.run_folder.listed_run import driver_at_work
+from plumbob.driver.run_folder.listed_run import driver_at_work, silent_driver
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener, ResponseSample, StepRecord
 
 ENDINGS = frozenset({"finished", "stopped", "failed", "refused"})
 """Events that are a driver's last."""
+
+Steps = dict[str, list[StepRecord]]
+"""Stage -> its steps that have not been told yet."""
 
 
 class FolderFeed:
@@ -44,13 +47,18 @@ class FolderFeed:
         ending = self._first_look(is_at_work) if self._is_first else None
         if ending is not None:
             return ending
-        for event in self._events.new() if not self._is_first else ():
-            ending = self._tell_event(event) or ending
-        for path in sorted([self._folder / METRICS_FILE, *self._folder.glob(f"*/{METRICS_FILE}")]):
-            self._tell_steps(path)
+        # Before the steps, of which those of a stage that has ended are all there.
+        events = [] if self._is_first else self._events.new()
+        steps = self._new_steps()
+        for event in events:
+            ending = self._tell_event(event, steps) or ending
+        for stage in list(steps):
+            self._tell_steps(stage, steps)
         self._is_first = False
         if ending is None and not is_at_work:
             return FollowedEnding("stopped", "its driver is gone")
+        if ending is None and (unclear := silent_driver(self._folder)) is not None:
+            return FollowedEnding("unknown", unclear)
         return ending
 
     def _first_look(self, is_at_work: bool) -> FollowedEnding | None:
@@ -65,12 +73,12 @@ class FolderFeed:
             self._begin(stage)
         return None
 
-    def _tell_event(self, event: Mapping[str, Any]) -> FollowedEnding | None:
+    def _tell_event(self, event: Mapping[str, Any], steps: Steps) -> FollowedEnding | None:
         match event:
             case {"event": "stage_began", "stage": str(stage)}:
                 self._begin(stage)
             case {"event": "stage_ended", "stage": str(stage), "summary": dict(summary)}:
-                self._tell_all_steps()
+                self._tell_steps(stage, steps)
                 if "seconds" in summary and "peak_memory_gib" in summary:
                     self._listener.stage_ended(stage, StageSummary.from_dict(summary))
                 self._stage = ""
@@ -81,17 +89,20 @@ class FolderFeed:
             self._stage = stage
             self._listener.stage_began(stage)
 
-    def _tell_all_steps(self) -> None:
-        for path in list(self._metrics):
-            self._tell_steps(path)
+    def _new_steps(self) -> Steps:
+        steps: Steps = {}
+        for path in sorted([self._folder / METRICS_FILE, *self._folder.glob(f"*/{METRICS_FILE}")]):
+            for line in self._metrics.setdefault(path, GrowingLines(path)).new():
+                record = self._record(line)
+                # Of stages that had ended before the first look only where they end is known of.
+                if record is not None and not (self._is_first and record.stage != self._stage):
+                    steps.setdefault(record.stage, []).append(record)
+        return steps
 
-    def _tell_steps(self, path: Path) -> None:
-        lines = self._metrics.setdefault(path, GrowingLines(path)).new()
-        for line in lines:
-            record = self._record(line)
-            # Of stages that had ended before the first look only where they end is known of.
-            if record is not None and not (self._is_first and record.stage != self._stage):
-                self._listener.stepped(record)
+    def _tell_steps(self, stage: str, steps: Steps) -> None:
+        """Tell those of a stage, and take them out."""
+        for record in steps.pop(stage, []):
+            self._listener.stepped(record)
 
     def _record(self, line: Mapping[str, Any]) -> StepRecord | None:
         match line:

@@ -8,7 +8,8 @@ class FollowedEnding:
     """What is known of it.
 
     Attributes:
-        how: "finished", "stopped", "failed" or "refused"; "ended" where nothing but that is known.
+        how: "finished", "stopped", "failed" or "refused"; "ended" where nothing but that is known; "unknown" where its
+            driver is on another host and has long been silent.
         why: in words; empty where it finished.
     """
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,13 +14,19 @@ from typing import Any, Literal
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
-from plumbob.driver.run_folder.folder import EVENTS_FILE, STATUS_FILE, SUMMARY_FILE
+from plumbob.driver.run_folder.folder import EVENTS_FILE, LOGS_FOLDER, STATUS_FILE, SUMMARY_FILE
 from plumbob.driver.run_folder.lock import LOCK_FILE
 
-FolderState = Literal["running", "finished", "failed", "stopped", "damaged"]
+FolderState = Literal["running", "finished", "failed", "stopped", "unknown", "damaged"]
 
 OWNER = re.compile(r"process (\d+) on (\S+) since")
 """What stands in the lock of a folder (`driver.run_folder.lock`)."""
+
+SILENT_S = 1800.0
+"""Without a word of it a driver on another host may be gone."""
+
+WRITTEN_ALONG = (LOCK_FILE, STATUS_FILE, EVENTS_FILE, f"{LOGS_FOLDER}/*")
+"""What a driver and its workers write all along."""
 
 TAIL_BYTES = 16_384
 """Of the record of events, in which its last line is looked for."""
@@ -30,9 +37,9 @@ class ListedRun:
     """Of one run, without asking anybody but its folder.
 
     Attributes:
-        state: "stopped" of a run that can be resumed and did not say that it failed; "damaged" where its files cannot
-            be read.
-        why: what a run that failed or was stopped said last, or what is damaged; empty elsewhere.
+        state: "stopped" of a run that can be resumed and did not say that it failed; "unknown" where its driver is on
+            another host and has long been silent; "damaged" where its files cannot be read.
+        why: what a run that failed or was stopped said last, what is not known or what is damaged; empty elsewhere.
         stage, step, num_steps: where it stands; None before the first.
         result: the part of the summary of the last stage that measured something; empty of a run that has none.
         num_bytes: all that is in the folder.
@@ -112,6 +119,24 @@ def driver_at_work(folder: Path) -> str | None:
     return owner
 
 
+def silent_driver(folder: Path) -> str | None:
+    """Why it is not known whether the driver that has the lock is at work; None where it is, or nobody has it.
+
+    A process on another host cannot be asked. It writes at every step, and when workers begin or end something.
+    """
+    owner = driver_at_work(folder)
+    process = None if owner is None else OWNER.match(owner)
+    if owner is None or (process is not None and process[2] == socket.gethostname()):
+        return None
+    silent_s = time.time() - max((_changed(path) for name in WRITTEN_ALONG for path in folder.glob(name)), default=0.0)
+    if silent_s < SILENT_S:
+        return None
+    return (
+        f"{owner} has its lock, and has written nothing for {silent_s // 60:.0f} min: look there whether it is at "
+        f"work; where it is gone, delete {folder / LOCK_FILE}"
+    )
+
+
 def last_event(folder: Path) -> dict[str, Any]:
     """The last whole line of the record of events; empty where there is none that can be read."""
     try:
@@ -125,10 +150,13 @@ def last_event(folder: Path) -> dict[str, Any]:
 
 
 def _state(folder: Path, is_finished: bool) -> tuple[FolderState, str]:
-    if driver_at_work(folder) is not None:
+    is_at_work, unclear = driver_at_work(folder) is not None, silent_driver(folder)
+    if is_at_work and unclear is None:
         return "running", ""
     if is_finished:
         return "finished", ""
+    if unclear is not None:
+        return "unknown", unclear
     last = last_event(folder)
     why = str(last.get("why", ""))
     return ("failed", why) if last.get("event") == "failed" else ("stopped", why)
@@ -137,6 +165,14 @@ def _state(folder: Path, is_finished: bool) -> tuple[FolderState, str]:
 def _is_result(stage: object) -> bool:
     """Whether there is more than what it cost."""
     return isinstance(stage, dict) and bool(stage.keys() - {"seconds", "peak_memory_gib", "notes", "num_prompts"})
+
+
+def _changed(path: Path) -> float:
+    """When it was written, in seconds since 1970; 0 of one that is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _size(folder: Path) -> tuple[int, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from plumbob.console.commands.runs.list_all import size
 from plumbob.console.exit_codes import OK
 from plumbob.console.options import add_json, add_runs
+from plumbob.console.typed_answer import typed_answer
 from plumbob.core.errors import UserError
 
 NAME = "rm"
@@ -36,7 +37,8 @@ def run(arguments: Namespace) -> int:
             raise UserError("--yes: nobody can be asked here: give it to remove the runs without a question")
         for each in found:
             print(f"{each.folder}: {each.kind}, {each.state}, {size(each.num_bytes)}")
-        if input(f"remove {'it' if len(found) == 1 else f'these {len(found)}'} for good? [y/N] ").lower() != "y":
+        what = "it" if len(found) == 1 else f"these {len(found)}"
+        if typed_answer(f"remove {what} for good? [y/N] ").lower() != "y":
             print("nothing was removed")
             return OK
     for each in found:

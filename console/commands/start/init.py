@@ -13,6 +13,7 @@ from plumbob.console.exit_codes import OK
 from plumbob.console.first_settings.first_answers import HAVES, MACHINES, MEANINGS, METHODS, TIMES, Answers
 from plumbob.console.first_settings.yaml_text import yaml_text
 from plumbob.console.options import add_json
+from plumbob.console.typed_answer import typed_answer
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 
@@ -107,7 +108,7 @@ def _choice(question: str, choices: Mapping[str, str]) -> str:
     for number, (name, meaning) in enumerate(choices.items(), start=1):
         print(f"  {number}  {name.ljust(width)}  {meaning}")
     while True:
-        typed = input(f"1-{len(names)} [1]: ").strip()
+        typed = typed_answer(f"1-{len(names)} [1]: ")
         if not typed or typed in names:
             return typed or names[0]
         if typed.isdecimal() and 1 <= int(typed) <= len(names):
@@ -117,7 +118,7 @@ def _choice(question: str, choices: Mapping[str, str]) -> str:
 
 def _text(question: str, may_be_empty: bool = False) -> str:
     while True:
-        typed = input(f"{question}: ").strip()
+        typed = typed_answer(f"{question}: ")
         if typed or may_be_empty:
             return typed
 

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,42 @@ def test_a_pipeline_is_told_from_its_last_step_on(tmp_path: Path) -> None:
 
     append(tmp_path / "events.jsonl", event="failed", why="out of memory")
     assert feed.poll() == FollowedEnding("failed", "out of memory")
+
+
+def test_a_stage_that_came_and_went_between_two_looks_is_told_in_its_order(tmp_path: Path) -> None:
+    at_work(tmp_path)
+    append(tmp_path / "events.jsonl", event="started")
+    heard = Noting()
+    feed = FolderFeed(tmp_path, heard)
+    assert feed.poll() is None and heard.take() == []
+    for stage in ("sft", "dpo"):
+        append(tmp_path / "events.jsonl", event="stage_began", stage=stage)
+        step(tmp_path / stage, stage, 1)
+        summary = {"seconds": 3.5, "peak_memory_gib": 1.0}
+        append(tmp_path / "events.jsonl", event="stage_ended", stage=stage, summary=summary)
+    assert feed.poll() is None
+    assert heard.take() == [
+        *(("began", "sft"), ("step", "sft", 1, None), ("ended", "sft", 3.5)),
+        *(("began", "dpo"), ("step", "dpo", 1, None), ("ended", "dpo", 3.5)),
+    ]
+
+
+def test_of_a_driver_elsewhere_that_is_silent_nothing_is_known(tmp_path: Path) -> None:
+    lock = tmp_path / "driver.lock"
+    lock.write_text("process 7 on no-such-host since then\n")
+    feed = FolderFeed(tmp_path, Noting())
+    assert feed.poll() is None
+    hour_ago = time.time() - 3600
+    os.utime(lock, (hour_ago, hour_ago))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/rollout-0.log").touch()  # Of a worker's.
+    assert feed.poll() is None
+    os.utime(tmp_path / "logs/rollout-0.log", (hour_ago, hour_ago))
+    assert feed.poll() == FollowedEnding(
+        "unknown",
+        f"process 7 on no-such-host since then has its lock, and has written nothing for 60 min: look there whether it "
+        f"is at work; where it is gone, delete {lock}",
+    )
 
 
 @pytest.mark.parametrize("event", ["stopped", "failed", "refused"])

@@ -1,8 +1,10 @@
 """`plumbob runs`: list, rm and compare, on folders as runs leave them."""
 
+import io
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,20 @@ def test_a_list_has_the_newest_first_with_state_step_size_and_result(
     assert lost[-6:] == ["a", "loss", "that", "is", "not", "finite"]
     assert busy[:5] == ["busy", "dpo", "running", "dpo", "3/9"]
     assert broken[:2] == ["broken", "damaged"] and any(word.endswith("resolved.json:") for word in broken)
+
+
+def test_a_driver_on_another_host_that_is_silent_is_unknown(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = runs / "busy/driver.lock"
+    for name in ("busy", "done"):
+        (runs / name / "driver.lock").write_text("process 7 on no-such-host since then\n")
+    states = []
+    for age_s in (0, 3600):
+        for path in (lock, runs / "done/driver.lock"):
+            os.utime(path, (time.time() - age_s,) * 2)
+        assert main(["runs", "list", "--json"]) == 0
+        states.append({run["name"]: run["state"] for run in json.loads(capsys.readouterr().out)["runs"]})
+    assert [(one["busy"], one["done"]) for one in states] == [("running", "running"), ("unknown", "finished")]
+    assert main(["runs", "rm", "busy", "--yes"]) == 2
 
 
 def test_a_script_gets_the_list_as_one_object(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +129,20 @@ def test_rm_asks_a_person_and_is_refused_where_nobody_can_be_asked(
         monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
         assert main(["runs", "rm", "done"]) == 0
         assert (runs / "done").exists() == is_left
+
+
+def test_the_end_of_the_input_is_no_answer(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of Ctrl-D, at both commands that ask."""
+    input_file = io.StringIO("")
+    input_file.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", input_file)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for command in (["runs", "rm", "done"], ["init"]):
+        assert main(command) == 130
+        assert capsys.readouterr().err == "plumbob: interrupted\n"
+    assert (runs / "done/summary.json").exists() and not Path("plumbob.yaml").exists()
 
 
 def journal(folder: Path, shift: float) -> None:
