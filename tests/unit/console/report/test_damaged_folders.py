@@ -93,6 +93,15 @@ def test_values_of_other_types(folder: Path, name: str, capsys: pytest.CaptureFi
         check([command, str(folder)], capsys)
 
 
+def test_a_report_that_cannot_be_written_is_one_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "report.html.partial").mkdir()  # In the way, for root too.
+    assert main(["report", str(folder)]) == 2
+    assert capsys.readouterr().err == (
+        f"plumbob: {folder}/report.html: cannot be written: [Errno 21] Is a directory: "
+        f"'{folder}/report.html.partial'; make room there, or copy the run to where you may write\n"
+    )
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("command", ["status", "report", "resume"])
 @pytest.mark.parametrize("closed", [".", "..", "resolved.json", "summary.json", "status.json", "metrics.jsonl"])
