@@ -129,6 +129,7 @@ def command_lines(name: str, command: Command) -> list[str]:
     parser = argparse.ArgumentParser(
         prog=f"plumbob {name}",
         description=command.ABOUT,
+        epilog=f"example: {command.EXAMPLE}",
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100),
     )
     command.add_options(parser)
