@@ -27,8 +27,8 @@ class MlflowSettings(Settings):
 
     kind: Literal["mlflow"] = "mlflow"
     tracking_uri: Address | None = None
-    """Of a server, a folder (`file:...`) or a database (`sqlite:///...`, which needs `mlflow` whole); None is
-    `MLFLOW_TRACKING_URI`, and else MLflow's own default."""
+    """Of a server, a folder (`file:...`, with `MLFLOW_ALLOW_FILE_STORE=true` in the environment) or a database
+    (`sqlite:///...`, which needs `mlflow` whole); None is `MLFLOW_TRACKING_URI`, and else MLflow's own default."""
     experiment: Project = "plumbob"
     """In which the run is shown; it is made where there is none."""
 
