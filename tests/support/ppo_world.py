@@ -192,9 +192,7 @@ def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = ru
     return world, state
 
 
-def recorded(
-    run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo, stops_at: int = 0
-) -> FakePpoWorld:
+def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo, stops_at: int = 0) -> FakePpoWorld:
     """From the newest checkpoint on, with a real recorder and log; the death is in the second step.
 
     `stops_at` is the step after which who hears of it ends the run.
