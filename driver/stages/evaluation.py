@@ -21,7 +21,14 @@ from plumbob.driver.measures.policy_metrics import (
     win_rates,
 )
 from plumbob.driver.measures.response_tables import write_responses
-from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy, prepare_eval, scorer_of
+from plumbob.driver.stages.evaluation_input import (
+    ALONE,
+    BASELINE,
+    EvalInput,
+    EvaluatedPolicy,
+    prepare_eval,
+    scorer_of,
+)
 from plumbob.driver.stages.model_sampling import ModelSampling, rollout_of
 from plumbob.driver.stages.stage import PreparedStage
 from plumbob.models.loading import OpenedPolicy
@@ -43,9 +50,6 @@ GoldReward = Callable[[str, str], float]
 
 EVALUATION_STEP = -1
 """Stands where the step does in the seeds of sampled responses."""
-
-ALONE, BASELINE = "policy", "baseline"
-"""What a policy that is measured alone is called beside its baseline."""
 
 
 def prepare(run: EvalRun) -> PreparedStage:

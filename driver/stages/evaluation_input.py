@@ -33,6 +33,9 @@ from plumbob.rollout.samplers.open_sampler import support_for
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.retention import measured_text
 
+ALONE, BASELINE = "policy", "baseline"
+"""What a policy that is measured alone is called beside its baseline."""
+
 
 @dataclass(frozen=True)
 class EvaluatedPolicy:
@@ -136,9 +139,10 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
 def _open_beside(
     settings: EvaluatedPolicySettings, policy: OpenedPolicy, rollout: RolloutSettings, support: AdapterSupport
 ) -> tuple[dict[str, OpenedPolicy], frozenset[str]]:
-    """The policy and the further ones, by the ends of their names or all of these; and which one engine is to hold.
+    """The policy and the further ones, each under a name of its own; and which of them one engine is to hold.
 
-    Held at once are adapters of the policy's kind on its base, where it is one itself.
+    The names are the ends of what was given, or all of it where two end alike, or one as the baseline is called. Held at
+    once are adapters of the policy's kind on its base, where it is one itself.
 
     Raises:
         UserError: one reads its prompts otherwise, cannot be served, or is given twice.
@@ -154,8 +158,9 @@ def _open_beside(
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{POLICY_ALSO}: {twice} is given twice; give it once")
-    ends = [short_name(name) for name in names]
-    beside = dict(zip(ends if len(set(ends)) == len(ends) else names, opened, strict=True))
+    choices = [short_name(name) for name in names], names, [str(each.ref) for each in opened]
+    titles = next(each for each in choices if len(set(each)) == len(each) and BASELINE not in each)
+    beside = dict(zip(titles, opened, strict=True))
     held = frozenset(name for name, each in beside.items() if _is_held_with(each, policy))
     if rollout.adapter == "merged" and len(held) > 1:
         raise UserError(

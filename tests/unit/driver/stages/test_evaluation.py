@@ -272,6 +272,28 @@ def test_what_cannot_be_held_with_the_policy_is_measured_apart(
         prepare_eval(merged)
 
 
+def test_a_policy_called_as_the_baseline_does_not_take_its_place(
+    tmp_path: Path, uncalibrated: str, policy: str, adapter: str
+) -> None:
+    class Scores(FakeSession):
+        """The baseline, sampled first, earns 1 a response, and every policy 3."""
+
+        num_policies = 0
+
+        def score(self, requests: list[ScoreRequest]) -> list[Score]:
+            self.num_policies += 1
+            return [Score(1.0 if self.num_policies == 1 else 3.0, {"raw": 0.0}) for _ in requests]
+
+    named = str(write_adapter(tmp_path / "runs" / "baseline" / "policy", policy, seed=2))
+    session: Any = Scores()
+    run = beside(evaluation(tmp_path, uncalibrated, adapter), named)
+    result = run_eval(run, prepare_eval(run), session)
+    assert result.policies is not None and list(result.policies) == [adapter, named]
+    assert [result.policies[one]["reward_gain"] for one in (adapter, named)] == [2.0, 2.0]
+    rates = result.metrics["win_rates"]
+    assert list(rates) == ["baseline", adapter, named] and rates["baseline"][named]["win_rate"] == 0.0
+
+
 def test_full_models_are_measured_one_after_another(tmp_path: Path, uncalibrated: str, policy: str) -> None:
     other = str(write_other_base(policy, tmp_path / "other"))
     run = beside(evaluation(tmp_path, uncalibrated, policy), other)
