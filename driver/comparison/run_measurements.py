@@ -19,6 +19,9 @@ from plumbob.rollout.journal import JOURNAL_FOLDER, step_files
 INTERVAL = "_ci95"
 """Behind the name of a metric: its 95% interval."""
 
+NO_WIDTH = 1e-12
+"""Of an interval: less is the rounding of sums."""
+
 ALONE = (
     *("heldout_loss", "heldout_accuracy", "accuracy", "gold_score", "reward", "reward_gain", "gold_gain", "win_rate"),
     *("kl", "answer_tokens", "calibration_error", "train_kl", "teacher_kl", "perplexity"),
@@ -60,9 +63,21 @@ def _of_stage(stage: Mapping[str, Any]) -> Iterator[tuple[str, MeasuredMetric]]:
             continue
         match stage.get(f"{name}{INTERVAL}"):
             case [float() | int() as low, float() | int() as high]:
-                yield name, MeasuredMetric(value, (high - low) / (2 * Z95))
+                num = stage.get("num_pairs" if name == "accuracy" else "num_prompts", 0)
+                yield name, MeasuredMetric(value, _error(value, low, high), num)
             case _ if name in ALONE:
                 yield name, MeasuredMetric(value)
+
+
+def _error(value: float, low: float, high: float) -> float | None:
+    """The standard error that a 95% interval tells; None of one without width, or cut at both ends.
+
+    A chance's is cut to [0, 1]: the end that was left tells its width.
+    """
+    if math.isclose(low, high, abs_tol=NO_WIDTH) or (low == 0 and high == 1):
+        return None
+    is_cut = low == 0 or high == 1
+    return (max(value - low, high - value) if is_cut else (high - low) / 2) / Z95
 
 
 def _training_rewards(folder: Path) -> dict[str, float]:
