@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from plumbob.driver.run_folder.made_policy import short_name
 from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.library.base_digest import known_base
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
-from plumbob.models.resolution import TOKENIZER_FILES, read_adapter_config
+from plumbob.models.resolution import read_adapter_config
 from plumbob.models.tuning.adapter_support import AdapterSupport
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward, check_rows
@@ -151,7 +152,7 @@ def _open_beside(
         return {}, frozenset()
     opened = [policy, *map(open_policy, settings.also_refs)]
     for each in opened:
-        if _tokenizer(each) != _tokenizer(policy):
+        if _tokenization(each) != _tokenization(policy):
             raise UserError(f"{each.ref}: has another tokenizer than {policy.ref}: measure it alone")
         check_served(each, support)
     names = [each.ref.name for each in opened]
@@ -177,10 +178,12 @@ def _is_held_with(other: OpenedPolicy, policy: OpenedPolicy) -> bool:
     return len(adapters) == 2 and len(kinds) == 1 and known_base(other.source.base) == known_base(policy.source.base)
 
 
-def _tokenizer(opened: OpenedPolicy) -> list[bytes]:
-    """The files that decide what a text's tokens are; none of a hub name."""
-    files = [Path(opened.source.tokenizer_folder) / name for name in TOKENIZER_FILES]
-    return [file.read_bytes() for file in files if file.is_file()]
+def _tokenization(opened: OpenedPolicy) -> tuple[Any, ...]:
+    """What decides which tokens a dialogue becomes, and which of them end and pad it."""
+    tokenizer = opened.tokenizer
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    how = (type(tokenizer), tokenizer.get_vocab()) if fast is None else fast.to_str()
+    return how, tokenizer.chat_template, tokenizer.eos_token_id, tokenizer.pad_token_id
 
 
 def scorer_of(run: EvalRun) -> ScorerSettings:

@@ -255,7 +255,7 @@ def test_what_cannot_be_held_with_the_policy_is_measured_apart(
     save_adapter(of_config(policy, factors, 1), Path(scaled))
     talks = write_adapter(tmp_path / "talks", policy)
     shutil.copy(Path(policy) / "tokenizer.json", talks)
-    (talks / "tokenizer_config.json").write_text('{"eos_token": "<eos>", "pad_token": "<pad>", "model_max_length": 9}')
+    (talks / "tokenizer_config.json").write_text('{"eos_token": "<pad>", "pad_token": "<pad>"}')
     for also, message in {
         (str(talks),): rf"^policy\.also={talks}: has another tokenizer than policy\.model=",
         (adapter,): rf"^policy\.also: {adapter} is given twice",
@@ -292,6 +292,35 @@ def test_a_policy_called_as_the_baseline_does_not_take_its_place(
     assert [result.policies[one]["reward_gain"] for one in (adapter, named)] == [2.0, 2.0]
     rates = result.metrics["win_rates"]
     assert list(rates) == ["baseline", adapter, named] and rates["baseline"][named]["win_rate"] == 0.0
+
+
+def write_hub_copy(cache: Path, name: str, folder: str) -> Path:
+    """The folder as the hub's cache keeps a model's files; where these are."""
+    place = cache / f"models--{name.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("1" * 40)
+    return Path(shutil.copytree(folder, place / "snapshots" / ("1" * 40)))
+
+
+def test_tokenizers_of_hub_names_are_compared_as_they_are_loaded(
+    tmp_path: Path, uncalibrated: str, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models of a hub whose files differ in no more than one merge, and a third that tokenizes as the first does."""
+    for constants in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
+        monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)
+    names = ("team/first", "team/second", "team/third")
+    _, second, third = (write_hub_copy(tmp_path / "cache", name, policy) for name in names)
+    content = json.loads((second / "tokenizer.json").read_text())
+    content["model"]["merges"].pop()
+    (second / "tokenizer.json").write_text(json.dumps(content))
+    settings = json.loads((third / "tokenizer_config.json").read_text())
+    (third / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 99}))
+    run = evaluation(tmp_path, uncalibrated, names[0])
+    with pytest.raises(UserError, match=r"^policy\.also=team/second: has another tokenizer than policy\.model=team/fi"):
+        prepare_eval(beside(run, names[1]))
+    found = prepare_eval(beside(run, names[2])).policy
+    assert found is not None and list(found.beside) == ["first", "third"]
 
 
 def test_full_models_are_measured_one_after_another(tmp_path: Path, uncalibrated: str, policy: str) -> None:
