@@ -219,6 +219,10 @@ class PpoSettings(OptimizerSettings):
         return self.num_epochs * (self.samples_per_step // self.minibatch_size)
 
 
+MIN_COMPARED = 2
+"""Prompts that policies are compared over: the spread over them tells an interval."""
+
+
 class EvaluationSettings(Settings):
     num_prompts: Count = 256
     """Prompts that are asked."""

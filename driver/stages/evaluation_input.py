@@ -10,6 +10,7 @@ import numpy as np
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.models import POLICY_ALSO, EvaluatedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.training import MIN_COMPARED
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
@@ -125,6 +126,11 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
     prompts = tuple(encoded.records[index] for index in order)
+    if len(prompts) < MIN_COMPARED and (baseline is not None or beside):
+        raise UserError(
+            f"data.prompts={run.data.prompts}: one prompt is asked, and policies are compared over {MIN_COMPARED} or "
+            f"more: give more prompts, and evaluation.num_prompts={MIN_COMPARED} or more"
+        )
     check_rows([run.reward.reward], prompts, run.data.prompts)
     longest = max(len(prompt.ids) for prompt in prompts)
     positions = min(each.num_positions for each in (opened, *beside.values()))

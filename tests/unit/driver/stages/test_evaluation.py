@@ -374,6 +374,17 @@ def test_pass_at_k_perplexity_and_a_table(tmp_path: Path, uncalibrated: str, pol
         prepare_eval(nowhere)
 
 
+def test_one_prompt_compares_no_policies(tmp_path: Path, uncalibrated: str, policy: str, adapter: str) -> None:
+    """It describes one by itself alone, and is refused before anything is sampled."""
+    one = {"evaluation": PolicyEvaluationSettings(num_prompts=1)}
+    alone, with_base = (evaluation(tmp_path, uncalibrated, name).model_copy(update=one) for name in (policy, adapter))
+    for run in (with_base, beside(alone, adapter)):
+        with pytest.raises(UserError, match=r"one prompt is asked, .* evaluation\.num_prompts=2 or more"):
+            prepare_eval(run)
+    found = prepare_eval(alone).policy
+    assert found is not None and len(found.prompts) == 1
+
+
 def test_pass_at_k_needs_as_many_responses() -> None:
     with pytest.raises(ValueError, match=r"evaluation\.pass_at=8 .* evaluation\.samples_per_prompt=8 at least"):
         PolicyEvaluationSettings(samples_per_prompt=4, pass_at=(1, 8))
