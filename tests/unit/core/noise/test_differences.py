@@ -40,8 +40,10 @@ def test_on_other_prompts_it_is_welchs() -> None:
 
 
 def test_of_means_with_errors_the_errors_add_in_squares() -> None:
-    """Of 26 and 26 prompts 0.4 and 0.4 give 0.4 sqrt(2), of (2 x 0.16)^2 / (2 x 0.16^2 / 25) = 50 degrees; the table's
-    t(50) is 2.0086. Of so many that t is z, 0.3 and 0.4 give 0.5: a difference of 1 is two of them, p = erfc(sqrt(2))."""
+    """Of 26 prompts 0.4 and 0.4 give 0.4 sqrt(2), of (2 x 0.16)^2 / (2 x 0.16^2 / 25) = 50 degrees; t(50) is 2.0086.
+
+    Of so many that t is z, 0.3 and 0.4 give 0.5: a difference of 1 is two of them, p = erfc(sqrt(2)).
+    """
     few = difference(MeasuredMetric(3.0, 0.4, 26), MeasuredMetric(2.0, 0.4, 26))
     half = 2.00856 * 0.4 * math.sqrt(2)
     assert (few.method, few.low, few.high) == (
@@ -62,8 +64,10 @@ def test_of_a_value_alone_and_of_few_prompts_nothing_is_said() -> None:
 
 
 def test_measurements_without_spread_are_judged_by_the_permutation_test() -> None:
-    """All of 5 prompts gain 2: of the 2^5 ways to exchange the sides 2 tell them apart so, p = 1/16, and chance may have
-    done it; of 6 it is 1/32. On other prompts, 5 of 5 against 0 of 5: 2 of the 10! / (5! 5!) = 252 ways."""
+    """All of 5 prompts gain 2: of the 2^5 ways to exchange the sides 2 tell them apart so, p = 1/16: maybe chance.
+
+    Of 6 it is 1/32. On other prompts, 5 of 5 against 0 of 5: 2 of the 10! / (5! 5!) = 252 ways.
+    """
     same, five = (
         difference(of_prompts(*[v + by for v in (1, 2, 3, 4, 5)]), of_prompts(1, 2, 3, 4, 5)) for by in (0, 2)
     )
