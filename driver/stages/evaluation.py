@@ -20,7 +20,7 @@ from plumbob.driver.measures.policy_metrics import (
     response_metrics,
     win_rates,
 )
-from plumbob.driver.measures.response_tables import write_responses
+from plumbob.driver.measures.response_tables import RESPONSES_DIGEST, write_responses
 from plumbob.driver.stages.evaluation_input import (
     ALONE,
     BASELINE,
@@ -71,7 +71,8 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
         return StageResult(metrics, data.notes or None)
     measured = measure_policies(run, policy, session, scorer, policy.beside or {ALONE: policy.opened}, None)
     if run.evaluation.responses_file is not None:
-        write_responses(Path(run.evaluation.responses_file), measured, run.evaluation.right_from)
+        path = Path(run.evaluation.responses_file)
+        metrics[RESPONSES_DIGEST] = write_responses(path, measured, run.evaluation.right_from)
     metrics[BASELINE] = None if policy.baseline is None else settings.baseline or policy.baseline.source.base
     perplexities = _perplexities(run, policy, session)
     if BASELINE in perplexities:

@@ -148,8 +148,8 @@ def _open_beside(
 ) -> tuple[dict[str, OpenedPolicy], frozenset[str]]:
     """The policy and the further ones, each under a name of its own; and which of them one engine is to hold.
 
-    The names are the ends of what was given, or all of it where two end alike, or one as the baseline is called. Held at
-    once are adapters of the policy's kind on its base, where it is one itself.
+    The names are the ends of what was given, or all of it where two end alike, or one is called as the baseline. Held
+    at once are adapters of the policy's kind on its base, where it is one itself.
 
     Raises:
         UserError: one reads its prompts otherwise, cannot be served, or is given twice.

@@ -1,11 +1,15 @@
 """What the summary of a run tells of the noise of its metrics."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from plumbob.configs.settings.training import PolicyEvaluationSettings
 from plumbob.driver.comparison.run_measurements import measurements
 
 
@@ -35,3 +39,22 @@ def test_the_error_behind_an_interval_is_told_of_what_is_left_of_it(tmp_path: Pa
     assert errors == pytest.approx({"kl": 0.1, "pass_at_1": 0.1, "pass_at_2": 0.2, "accuracy": 0.1})
     assert {"pass_at_4", "win_rate", "reward_gain"} < found.keys()
     assert (found["kl"].num_prompts, found["accuracy"].num_prompts) == (25, 50)
+
+
+def test_a_table_that_another_evaluation_wrote_is_not_the_run_s(tmp_path: Path) -> None:
+    """Two evaluations with one `evaluation.responses_file`: the second's scores, 3 and 5, lie there in the end."""
+    table, folders = tmp_path / "responses.parquet", []
+    for name, scores in (("first", [1.0, 2.0]), ("second", [3.0, 5.0])):
+        pq.write_table(pa.table({"policy": ["policy"] * 2, "prompt": ["Q", "Why"], "score": scores}), table)
+        stage = {"reward": sum(scores) / 2, "responses_digest": hashlib.sha256(table.read_bytes()).hexdigest()}
+        folders.append(write_run(tmp_path / name, stage, {"responses_file": str(table)}))
+    first, second = (measurements(folder)["reward"] for folder in folders)
+    assert (first.value, first.by_prompt) == (1.5, {})
+    assert (second.value, second.by_prompt) == (4.0, {"Q": 3.0, "Why": 5.0})
+
+
+def test_a_table_is_found_from_any_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for given, expected in (("r.parquet", "r.parquet"), ("~/r.parquet", "home/r.parquet")):
+        assert PolicyEvaluationSettings(responses_file=given).responses_file == str(tmp_path / expected)

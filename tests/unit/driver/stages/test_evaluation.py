@@ -1,5 +1,6 @@
 """What an evaluation asks of a reward model, and how it reads its pairs."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -305,7 +306,7 @@ def write_hub_copy(cache: Path, name: str, folder: str) -> Path:
 def test_tokenizers_of_hub_names_are_compared_as_they_are_loaded(
     tmp_path: Path, uncalibrated: str, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two models of a hub whose files differ in no more than one merge, and a third that tokenizes as the first does."""
+    """Two models of a hub whose files differ in one merge alone, and a third that tokenizes as the first does."""
     for constants in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
         monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)
@@ -362,6 +363,7 @@ def test_pass_at_k_perplexity_and_a_table(tmp_path: Path, uncalibrated: str, pol
     # One for the KL, and one for each whose perplexity is measured.
     assert session.num_learner_groups == 3
     rows = pq.read_table(table).to_pylist()
+    assert metrics["responses_digest"] == hashlib.sha256(table.read_bytes()).hexdigest()
     assert [row["policy"] for row in rows] == ["baseline"] * 8 + ["policy"] * 8
     assert [row["is_right"] for row in rows[:4]] == [True, False, True, False]
     first = rows[0]

@@ -1,5 +1,6 @@
 """`plumbob runs`: list, rm and compare, on folders as runs leave them."""
 
+import hashlib
 import json
 import os
 import socket
@@ -187,7 +188,8 @@ def test_evaluations_that_kept_their_responses_are_paired_by_prompt(
         pq.write_table(pa.table({**table, "policy": ["policy"] * 12 + ["baseline"] * 12}), path)
         config = {"kind": "eval", "evaluation": {"responses_file": str(path)}}
         write(tmp_path / name, "resolved.json", {"config": config})
-        write(tmp_path / name, "summary.json", {"stages": {"eval": {"reward": 3.5 + shift}}})
+        stage = {"reward": 3.5 + shift, "responses_digest": hashlib.sha256(path.read_bytes()).hexdigest()}
+        write(tmp_path / name, "summary.json", {"stages": {"eval": stage}})
     assert main(["compare", str(tmp_path / "before"), str(tmp_path / "after"), "--json"]) == 0
     metrics = {one["metric"]: one for one in json.loads(capsys.readouterr().out)["metrics"]}
     assert metrics["reward"]["values"]["after"]["value"] == pytest.approx(4.0)
