@@ -71,6 +71,15 @@ def test_the_page_names_no_place(base: str, tmp_path: Path) -> None:
     assert settings["seed"] == resolved["config"]["seed"]
 
 
+def test_nothing_is_written_where_the_page_cannot_be_made(base: str, tmp_path: Path) -> None:
+    run = write_sft_run(tmp_path / "damaged", base)
+    (run / "summary.json").write_text("no JSON")
+    for merged in (False, True):
+        with pytest.raises(UserError, match=r"summary\.json: cannot be read"):
+            export_policy(str(run), tmp_path / "out", merged)
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_base_in_a_folder_is_told_of(run: Path, tmp_path: Path) -> None:
     exported = export_policy(str(run / "policy"), tmp_path / "out")
     (note,) = exported.notes
