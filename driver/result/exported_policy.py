@@ -63,9 +63,10 @@ def export_policy(
         UserError: it is no policy, the folder is there or cannot be written, or the options do not go together.
         RunFailed: what was merged is not what was written.
     """
-    folder = folder.expanduser()
-    if folder.exists():
-        raise UserError(f"{folder}: is there already; give a folder that is not")
+    with from_outside(f"{folder}: cannot be looked at", CANNOT_WRITE):
+        folder = folder.expanduser()
+        if folder.exists():
+            raise UserError(f"{folder}: is there already; give a folder that is not")
     opened = open_policy(ModelRef(find_policy(policy), "RUN_OR_FOLDER"))
     adapter = opened.source.adapter
     if merged and adapter is None:

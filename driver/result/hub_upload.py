@@ -45,10 +45,10 @@ def plan_upload(folder: Path, repo: str, is_public: bool) -> Upload:
     Raises:
         UserError: it is no folder of a model, or something in it is not for a hub, such as a pickle.
     """
-    folder = folder.expanduser()
     if "/" not in repo or not HUB_NAME.fullmatch(repo):
         raise UserError(f"{repo}: a repository is TEAM/NAME in letters, digits, '-', '_' and '.'")
     with from_outside(f"{folder}: cannot be looked at", "give a folder that may be read"):
+        folder = folder.expanduser()
         if not any((folder / name).is_file() for name in MODEL_FILES):
             raise UserError(f"{folder}: has neither {' nor '.join(MODEL_FILES)}: write one with `plumbob export`")
         found = sorted(path for path in folder.rglob("*") if path.is_dir() or path.is_symlink() or path.is_file())
