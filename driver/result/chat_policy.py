@@ -58,7 +58,7 @@ class ChatOptions:
 
 
 @dataclass(frozen=True)
-class Dialogue:
+class ChatDialogue:
     """What has been said.
 
     Attributes:
@@ -71,7 +71,7 @@ class Dialogue:
     turns: tuple[Message, ...] = ()
     num_forgotten: int = 0
 
-    def followed_by(self, role: str, content: str) -> "Dialogue":
+    def followed_by(self, role: str, content: str) -> "ChatDialogue":
         return replace(self, turns=(*self.turns, {"role": role, "content": content}))
 
 
@@ -81,7 +81,7 @@ class ChatPolicy:
     Attributes:
         name: for people.
         notes: sentences about how it is talked with.
-        dialogue: so far; an earlier one that is put back is gone on with.
+        dialogue: so far; an earlier one may be put back.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ChatPolicy:
         self.name, self._sampler, self._version, self._options = name, sampler, version, options
         self._tokenizer, self._num_positions = opened.tokenizer, opened.num_positions
         self._codec = TextCodec(self._tokenizer)
-        self.dialogue = Dialogue()
+        self.dialogue = ChatDialogue()
         render = chat_renderer(self._tokenizer)
         own = None if self._tokenizer.chat_template else render.prompt_template
         self._template = options.prompt_template or own
@@ -117,7 +117,7 @@ class ChatPolicy:
                 f"{self.name}: a turn is written as {self._template!r}, which has no place for a system message: leave "
                 f"it out, or write it into --prompt-template"
             )
-        self.dialogue = Dialogue({"role": "system", "content": system} if system else None)
+        self.dialogue = ChatDialogue({"role": "system", "content": system} if system else None)
 
     def answer(self, text: str) -> Generator[str, None, None]:
         """What the policy writes, in pieces. However the iteration ends, what was written is the policy's turn.
@@ -166,7 +166,7 @@ class ChatPolicy:
                 yield written
         yield finished[0].response
 
-    def _fitting(self, dialogue: Dialogue) -> tuple[Dialogue, NDArray[np.int32]]:
+    def _fitting(self, dialogue: ChatDialogue) -> tuple[ChatDialogue, NDArray[np.int32]]:
         """The dialogue without the oldest turns where it would be too long, and its ids, int32 [P]. UserError as
         `answer`."""
         room = min(self._options.max_tokens, self._num_positions // SPARED)
@@ -181,7 +181,7 @@ class ChatPolicy:
                 )
             dialogue = replace(dialogue, turns=dialogue.turns[2:], num_forgotten=dialogue.num_forgotten + 1)
 
-    def _prompt(self, dialogue: Dialogue) -> str:
+    def _prompt(self, dialogue: ChatDialogue) -> str:
         if self._template is not None:
             return self._texts.prompt(str(self._texts.marked(dialogue.turns[-1]["content"])))
         return self._texts([*([dialogue.system] if dialogue.system else []), *dialogue.turns])

@@ -170,8 +170,8 @@ def _use(subject: CardSubject) -> str:
 def _reproduction(run: RunRecord | None) -> str:
     if run is None:
         return ""
-    told = {name: value for name, value in run.config.items() if name not in OF_A_PLACE}
-    settings = yaml.safe_dump(_without_places(told), sort_keys=False, allow_unicode=True).rstrip()
+    kept = {name: value for name, value in run.config.items() if name not in OF_A_PLACE}
+    settings = yaml.safe_dump(_without_places(kept), sort_keys=False, allow_unicode=True).rstrip()
     fence = "`" * (max(map(len, re.findall(r"`+", settings)), default=2) + 1)
     return (
         f"## How it was made\n\nThe run's settings, without those of cluster, storage and sinks; `plumbob run "
@@ -188,11 +188,11 @@ def _without_places(value: Any) -> Any:
         case str() if PLACE.search(value):
             return LEFT_OUT
         case Mapping():
-            told: dict[str, Any] = {}
+            kept: dict[str, Any] = {}
             for name, item in value.items():  # Files of a mixture are names too, and may be called alike.
                 short = _without_places(name)
-                told[f"{short} ({len(told) + 1})" if short in told else short] = _without_places(item)
-            return told
+                kept[f"{short} ({len(kept) + 1})" if short in kept else short] = _without_places(item)
+            return kept
         case list() | tuple():
             return [_without_places(item) for item in value]
         case _:

@@ -63,7 +63,8 @@ def test_the_page_names_no_place(base: str, tmp_path: Path) -> None:
     (run / "resolved.json").write_text(json.dumps(resolved))
     export_policy(str(run), tmp_path / "out")
     page = (tmp_path / "out/README.md").read_text()
-    assert not [told for told in ("home", "internal", "sinks:", "cluster:", "storage:", str(tmp_path)) if told in page]
+    places = ("home", "internal", "sinks:", "cluster:", "storage:", str(tmp_path))
+    assert not [place for place in places if place in page]
     settings = yaml.safe_load(page.split("```yaml\n")[1].split("\n```")[0])
     left_out = ["left out: it names a place"] * 4
     assert settings["texts"] == ["rows.jsonl", *left_out, "Right / wrong: {prompt}</think>", "and/or", "team/base"]

@@ -12,7 +12,7 @@ from plumbob.console.cli import main
 from plumbob.console.commands.result.chat_view import open_view
 from plumbob.core.errors import UserError
 from plumbob.driver.result import chat_policy
-from plumbob.driver.result.chat_policy import Dialogue
+from plumbob.driver.result.chat_policy import ChatDialogue
 from tests.support.terminal import Terminal
 
 
@@ -25,13 +25,13 @@ class EchoingPolicy:
     notes = ("a note",)
 
     def __init__(self, name: str) -> None:
-        self.name, self.begun, self.dialogue = name, list[str | None](), Dialogue()
+        self.name, self.begun, self.dialogue = name, list[str | None](), ChatDialogue()
 
     def reset(self, system: str | None = None) -> None:
         if system == "no" and self.name == "two":
             raise UserError("two: no place for a system message")
         self.begun.append(system)
-        self.dialogue = Dialogue()
+        self.dialogue = ChatDialogue()
 
     def answer(self, text: str) -> Iterator[str]:
         if text == "no":
@@ -45,7 +45,7 @@ class EchoingPolicy:
             self.dialogue = self.dialogue.followed_by("user", text).followed_by("assistant", self.name)
 
     @property
-    def heard(self) -> list[str]:
+    def prompts(self) -> list[str]:
         return [turn["content"] for turn in self.dialogue.turns[::2]]
 
 
@@ -87,7 +87,7 @@ def test_both_sides_hear_the_same_turns(
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr("builtins.input", lambda _: next(typed))
     assert main(["chat", "folder", "--beside"]) == 0
-    assert policies[0].heard == policies[1].heard == ["hi", "bye"]
+    assert policies[0].prompts == policies[1].prompts == ["hi", "bye"]
     assert "plumbob: two: no place for a system message" in capsys.readouterr().err
 
 
@@ -108,7 +108,7 @@ def test_an_answer_that_is_interrupted_on_a_terminal_has_ended(is_shown_beside: 
     sides = [EchoingPolicy(name) for name in (("one", "two") if is_shown_beside else ("one",))]
     with pytest.raises(KeyboardInterrupt) as caught:
         open_view(as_json=False).show("hi", sides)  # type: ignore[arg-type]
-    assert sides[0].heard == ["hi"] and caught.tb is not None  # Whose frames would hold what has not ended.
+    assert sides[0].prompts == ["hi"] and caught.tb is not None  # Whose frames would hold what has not ended.
 
 
 def test_ctrl_c_ends_a_pipe(policies: list[EchoingPolicy], monkeypatch: Any, capsys: Any) -> None:
