@@ -108,7 +108,7 @@ def test_a_prompt_template_takes_the_place_of_the_chat_template(base: str) -> No
     assert "".join(side.answer("red?")) == expected(base, base, "Question: red?\nAnswer:")
     assert side.notes[0].startswith("base: a turn is written as 'Question: {prompt}\\nAnswer:'")
     before = side.dialogue
-    with pytest.raises(UserError, match="^base: a turn is written as .* has no place for a system message"):
+    with pytest.raises(UserError, match=r"^base: a turn is written as .* has no place for a system message"):
         side.reset("Be kind")
     assert side.dialogue == before
     side.reset()

@@ -127,5 +127,5 @@ def test_options_that_do_not_go_together(run: Path, base: str, tmp_path: Path) -
         assert not out.exists()
     with pytest.raises(UserError, match="is there already"):
         export_policy(str(run), tmp_path)
-    with pytest.raises(UserError, match="^~nosuchuser/out: cannot be looked at"):
+    with pytest.raises(UserError, match=r"^~nosuchuser/out: cannot be looked at"):
         export_policy(str(run), Path("~nosuchuser/out"))

@@ -105,5 +105,5 @@ def test_names_and_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
         plan_upload(folder, "x", is_public=False)
     with pytest.raises(UserError, match=r"has neither config\.json nor adapter_config\.json: write one with"):
         plan_upload(tmp_path, "team/x", is_public=False)
-    with pytest.raises(UserError, match="^~nosuchuser/x: cannot be looked at"):
+    with pytest.raises(UserError, match=r"^~nosuchuser/x: cannot be looked at"):
         plan_upload(Path("~nosuchuser/x"), "team/x", is_public=False)
