@@ -157,7 +157,7 @@ def _steer(answers: RunAnswers, steering: Steering) -> Handler:
 def _session(answers: RunAnswers, guard: RequestGuard) -> Handler:
     async def handle(request: Request) -> Response:
         needs_token = guard.needs_token(request.headers)
-        found = session(answers, guard.is_known(request.headers), needs_token)
+        found = session(answers, guard.may_steer(request.headers), needs_token)
         return _json_response(strict_json(found | ({"runs_folder": ""} if needs_token else {})))
 
     return handle
@@ -172,7 +172,8 @@ def _begin_session(guard: RequestGuard) -> Handler:
         if not isinstance(token, str) or not guard.bears(token):
             raise HTTPException(401, "that is not the token: it stands in the address that `plumbob ui` printed")
         response = Response(status_code=204)
-        response.set_cookie(guard.cookie, token, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+        is_secure = request.url.scheme == "https"
+        response.set_cookie(guard.cookie, guard.reading, httponly=True, samesite="strict", secure=is_secure)
         return response
 
     return handle

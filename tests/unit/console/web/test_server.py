@@ -137,6 +137,12 @@ def test_from_elsewhere_nothing_is_read_without_the_token(runs: Path) -> None:
         assert known.status_code == 204
         assert "HttpOnly" in known.headers["set-cookie"] and "SameSite=strict" in known.headers["set-cookie"]
         assert client.get("/api/runs").status_code == 200  # The client keeps the cookie.
+        assert asked(client, "/api/session")["can_steer"] is False
+        (kept,) = client.cookies.values()
+        assert TOKEN not in known.headers["set-cookie"]
+        steering = {"X-Plumbob-Token": kept}  # Whoever listens on another port of the host is sent it too.
+        assert client.post("/api/runs/toy/steer", json={"action": "stop"}, headers=steering).status_code == 401
+        assert client.post("/api/session", json={"token": kept}).status_code == 401
         # A stream bears the cookie too; steering needs the header all the same.
         assert client.post("/api/runs/toy/steer", json={"action": "stop"}).status_code == 401
 
