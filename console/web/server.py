@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
@@ -89,7 +90,7 @@ def serve_ui(root: Path, host: str, port: int, token: str | None) -> None:
     listening = listening_socket(host, port)
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    print(f"runs of {root}: http://{shown}:{port}/#token={token}", flush=True)
+    print(f"runs of {root}: http://{shown}:{port}/#token={quote(token, safe='')}", flush=True)
     print("the token lets a page steer; closing this or the page leaves the runs alone; Ctrl-C ends it", flush=True)
     app = ui_app(root, token, port, is_local)
     config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S)

@@ -4,6 +4,7 @@ import { Empty } from "../components/notes.js";
 import { Table } from "../components/table.js";
 import { StateBadge } from "../components/state_badge.js";
 import { Tile } from "../components/tile.js";
+import { address, runAddress } from "../lib/client.js";
 import { NONE, ago, duration, moment, number, setting } from "../lib/format.js";
 import { html, useMemo } from "../lib/html.js";
 import { metricWords } from "../lib/metric_words.js";
@@ -125,7 +126,7 @@ export function OverviewView({ run, feed, stage, client }) {
       ${result.length > 0 && html`<section class="panel"><h2>Result of ${stage}</h2><${Facts} facts=${result} /></section>`}
       ${run.stages.length > 1 && html`<section class="panel"><h2>Stages</h2><${Stages} run=${run} /></section>`}
       <section class="panel"><h2>Run</h2><${Facts} facts=${runFacts(run)} />
-        ${!client.isStatic && html`<p><a href=${`api/runs/${encodeURIComponent(run.id)}/export.html`} download>Export as one file</a></p>`}
+        ${!client.isStatic && html`<p><a href=${address(runAddress(run.id, "/export.html")).href} download>Export as one file</a></p>`}
       </section>
     </div>`;
 }

@@ -4,6 +4,7 @@ import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Pager } from "../components/pager.js";
 import { Segmented } from "../components/segmented.js";
 import { Tile } from "../components/tile.js";
+import { runAddress } from "../lib/client.js";
 import { number, percent } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
@@ -20,7 +21,7 @@ const SORTS = [
 export function PairsView({ stage, route, client, navigate }) {
   const { query, params: { id } } = route;
   const [sort, offset] = [query.sort ?? SORTS[0].value, Number(query.offset ?? 0)];
-  const { content, error, isLoading, retry } = useLoaded(client, `/api/runs/${id}/pairs`, { stage, sort, limit: PAGE, offset });
+  const { content, error, isLoading, retry } = useLoaded(client, runAddress(id, "/pairs"), { stage, sort, limit: PAGE, offset });
   if (error) return html`<${ErrorNote} error=${error} retry=${retry} />`;
   if (!content) return html`<${Loading} what="pairs" />`;
   if (content.available === false) {
