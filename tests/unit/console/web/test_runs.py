@@ -16,6 +16,9 @@ from tests.support.served_runs import asked, served
 
 STOPPED = {"time": "2026-11-30T21:41:36.226Z", "event": "stopped", "why": "the run was asked to stop"}
 
+NO_OBJECTS = b'{"stages": 3, "config": 3, "workers": 3, "least": 3, "metrics": 3, "seconds": 3, "stage": 3}\n'
+"""JSON, but with a number wherever a run would write more."""
+
 
 def line_of(root: Path, run_id: str) -> dict[str, Any]:
     return RunFacts().of(RunIndex(root).find(run_id))
@@ -119,7 +122,7 @@ def test_an_unchanged_run_is_not_read_again(tmp_path: Path, monkeypatch: pytest.
     assert facts.of(place)["step"] == 31 and read == ["run", "run"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"[]\n", b"\xff\xfe\n", b'{"a":' * 5000 + b"\n"], ids=len)
+@pytest.mark.parametrize("damage", [b"", b"[]\n", b"\xff\xfe\n", b'{"a":' * 5000 + b"\n", NO_OBJECTS], ids=len)
 def test_damaged_files_are_said_and_end_nothing(tmp_path: Path, damage: bytes) -> None:
     """Each of a run's files in turn."""
     names = (
