@@ -11,7 +11,7 @@ import pytest
 
 from plumbob.console.web.run_files.run_facts import RunFacts
 from plumbob.console.web.run_files.run_index import RunIndex
-from tests.support.finished_run import finished_run, write_metrics
+from tests.support.finished_run import finished_pipeline, finished_run, write_metrics
 from tests.support.served_runs import asked, served
 
 STOPPED = {"time": "2026-11-30T21:41:36.226Z", "event": "stopped", "why": "the run was asked to stop"}
@@ -44,6 +44,19 @@ def test_of_a_pipeline_the_newest_stage_with_steps_is_shown(client: httpx.Client
 def test_a_stage_is_asked_for_by_an_id_of_its_own(client: httpx.Client) -> None:
     assert asked(client, "/api/runs/toy~ppo")["id"] == "toy"
     assert client.get("/api/runs/toy~data").status_code == 404
+
+
+def test_stages_stand_in_the_order_that_the_run_recorded(tmp_path: Path) -> None:
+    """Whatever a copy made of the files' times; twice began the stage that a resumed run was at."""
+    run = finished_pipeline(tmp_path / "toy")
+    ended = [*(path.name for path in (run / name for name in ("sft", "reward", "ppo", "dpo")) if path.is_dir())]
+    for age, name in enumerate(ended):
+        os.utime(run / name / "metrics.jsonl", (1e9 - age, 1e9 - age))
+    folders = RunIndex(tmp_path).find("toy").stage_folders()
+    assert [name for name in folders if name in ended] == ended[::-1]
+    events = [{"event": "stage_began", "stage": name} for name in (*ended, ended[1])]
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert RunIndex(tmp_path).find("toy").stage_folders()[: len(ended)] == ended
 
 
 def test_the_overview_has_findings_notes_and_names(client: httpx.Client) -> None:
