@@ -98,3 +98,15 @@ def test_a_token_of_any_letters_is_taken_out_of_the_address(browser: HeadlessBro
     assert called(browser, "lib/token.js", taken) == "50%"
     assert browser.run("return location.hash") == "#/"
     called(browser, "lib/token.js", "m.forgetToken()")
+
+
+def test_hours_of_processors_that_were_reserved_are_shown(browser: HeadlessBrowser) -> None:
+    runs = "[[1.5, 0.25], [2, 0], [2, null], [null, null]].map(([cpu_hours, gpu_hours]) => ({cpu_hours, gpu_hours}))"
+    texts = called(browser, "lib/format.js", f"{runs}.map((run) => m.cost(run))")
+    assert texts == ["1.5 CPU h, 0.25 GPU h", "2 CPU h", "2 CPU h", "–"]
+
+
+def test_of_a_sample_of_pairs_it_is_known_how_many_there_were(browser: HeadlessBrowser) -> None:
+    pairs = '{total: 512, rows: [{index: 0, margin: -1}, {index: 1, margin: 2}]}'
+    found = called(browser, "lib/export_rollouts.js", f"m.pairListing({pairs}, {{sort: 'disagreement'}})")
+    assert (found["num_rows"], found["sampled_of"], found["matching"]) == (2, 512, 1)

@@ -5,7 +5,7 @@ import { Table } from "../components/table.js";
 import { StateBadge } from "../components/state_badge.js";
 import { Tile } from "../components/tile.js";
 import { address, runAddress } from "../lib/client.js";
-import { NONE, ago, duration, moment, number, setting } from "../lib/format.js";
+import { NONE, ago, cost, duration, moment, number, setting } from "../lib/format.js";
 import { html, useMemo } from "../lib/html.js";
 import { metricWords } from "../lib/metric_words.js";
 import { href, runPath } from "../lib/router.js";
@@ -104,7 +104,7 @@ const runFacts = (run) => [
   ["began", moment(run.began)],
   ["last sign of life", ago(run.updated)],
   ["time", duration(run.seconds)],
-  ["cost", run.cpu_hours === null ? NONE : `${number(run.cpu_hours)} CPU hours`],
+  ["cost", cost(run, "hours")],
   ["model", run.model ?? NONE],
   ["kind", run.kind],
   ...Object.entries(run.machine ?? {}).map(([name, value]) => [name.replaceAll("_", " "), setting(value)]),

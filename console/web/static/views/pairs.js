@@ -29,7 +29,7 @@ export function PairsView({ stage, route, client, navigate }) {
       <p>Reward models, the DPO family and KTO leave them when a stage with held-out records ends.</p><//>`;
   }
   const show = (changed) => navigate({ path: route.path, params: { ...query, ...changed } });
-  const { histogram, calibration } = content;
+  const { histogram, calibration, num_rows: numRows, sampled_of: sampledOf } = content;
   return html`
     <section class="panel">
       <h2>Held-out pairs</h2>
@@ -41,6 +41,7 @@ export function PairsView({ stage, route, client, navigate }) {
         ${histogram?.counts.length > 0 && html`<${Histogram} label="Margins: below 0 it disagrees" edges=${histogram.edges} counts=${histogram.counts} />`}
         ${calibration?.length > 0 && html`<${CalibrationPlot} bins=${calibration} />`}
       </div>
+      ${sampledOf > numRows && html`<p class="dim" role="status">${number(numRows)} pairs in this file, those of the lowest margin, of ${number(sampledOf)} in the run</p>`}
       <${Segmented} label="Show" options=${SORTS} value=${sort} onChange=${(value) => show({ sort: value, offset: "" })} />
     </section>
     <div class="pairs" aria-busy=${isLoading}>

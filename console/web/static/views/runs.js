@@ -3,7 +3,7 @@ import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Segmented } from "../components/segmented.js";
 import { Progress, StateBadge } from "../components/state_badge.js";
 import { Table } from "../components/table.js";
-import { NONE, ago, duration, number } from "../lib/format.js";
+import { NONE, ago, cost, duration, number } from "../lib/format.js";
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
 import { comparePath, href, navigate, runPath } from "../lib/router.js";
@@ -50,8 +50,6 @@ function When({ run }) {
   if (run.state !== "running") return html`<span class="dim nowrap">${ago(run.updated)}</span>`;
   return html`<span class="nowrap">${run.seconds_left === null ? NONE : `${duration(run.seconds_left)} left`}</span>`;
 }
-
-const cost = ({ cpu_hours: hours }) => (hours === null ? NONE : `${number(hours)} CPU h`);
 
 function columns(chosen, choose) {
   const box = (run) => html`<input type="checkbox" aria-label=${`compare ${run.name}`} checked=${chosen.has(run.id)} onChange=${() => choose(run)} />`;
