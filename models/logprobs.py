@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from plumbob.models.forward.vocabulary import entropy_of
+
 PORTION = 2**22
 """Logits that are taken together, but at least one row's: 16 MiB in float32."""
 
@@ -38,7 +40,7 @@ def token_entropies(logits: Tensor, temperature: float) -> Tensor:
     with torch.no_grad():
         for rows in _portions(logits):
             log_softmax = torch.log_softmax(logits[rows, :-1].float() / temperature, dim=-1)
-            found[rows, 1:] = -torch.linalg.vecdot(log_softmax.exp(), log_softmax)
+            found[rows, 1:] = entropy_of(log_softmax.exp(), log_softmax)
     return found
 
 

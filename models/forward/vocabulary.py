@@ -151,7 +151,8 @@ def _scales(config: Any) -> list[float]:
 
 def entropy_of(probs: Tensor, log_softmax: Tensor) -> Tensor:
     """-sum_j p_j log p_j in nats: [n, V] each -> [n], without another [n, V]."""
-    return -torch.linalg.vecdot(probs, log_softmax)
+    with torch.autocast(probs.device.type, enabled=False):  # Which makes of both bfloat16.
+        return -torch.linalg.vecdot(probs, log_softmax)
 
 
 def _logprob_of(tokens: Tensor, entropies: Tensor | None) -> Measure:

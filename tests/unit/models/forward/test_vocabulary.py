@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from plumbob.models.forward import vocabulary
-from plumbob.models.forward.vocabulary import vocabulary_of
+from plumbob.models.forward.vocabulary import entropy_of, vocabulary_of
 from plumbob.models.policy import PolicyModel
 from tests.support.families import FAMILIES, NUM_WORDS, SIZES, family, gradients, weighted_sum, with_lora
 
@@ -120,3 +120,11 @@ def test_a_frozen_head_in_autocast_is_as_far_off_as_plain_logits_are() -> None:
     assert coarse[0].dtype == torch.float32
     for ours, theirs, right in zip(coarse, plain, exact, strict=True):
         assert 0 < (ours - right).norm() < 1.5 * (theirs - right).norm()
+
+
+def test_entropies_are_of_float32_in_autocast_too() -> None:
+    log_softmax = torch.log_softmax(torch.randn(4, 1000, generator=torch.Generator().manual_seed(0)), dim=-1)
+    expected = -(log_softmax.exp() * log_softmax).sum(dim=-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = entropy_of(log_softmax.exp(), log_softmax)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
