@@ -107,6 +107,6 @@ def test_hours_of_processors_that_were_reserved_are_shown(browser: HeadlessBrows
 
 
 def test_of_a_sample_of_pairs_it_is_known_how_many_there_were(browser: HeadlessBrowser) -> None:
-    pairs = '{total: 512, rows: [{index: 0, margin: -1}, {index: 1, margin: 2}]}'
+    pairs = "{total: 512, rows: [{index: 0, margin: -1}, {index: 1, margin: 2}]}"
     found = called(browser, "lib/export_rollouts.js", f"m.pairListing({pairs}, {{sort: 'disagreement'}})")
     assert (found["num_rows"], found["sampled_of"], found["matching"]) == (2, 512, 1)

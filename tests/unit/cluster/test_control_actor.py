@@ -64,7 +64,7 @@ def test_a_checkpoint_is_asked_for_once(steering: ControlClient) -> None:
     with pytest.raises(UserError, match="made its last step, which is saved"):
         over.save(ME)
     over.report(replace(STATUS, stage="eval", step=None), ControlRequests())
-    with pytest.raises(UserError, match="an evaluation makes no steps, .* plumbob stop"):
+    with pytest.raises(UserError, match=r"an evaluation makes no steps, .* plumbob stop"):
         over.save(ME)
 
 
