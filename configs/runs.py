@@ -62,6 +62,7 @@ from plumbob.configs.settings.rewards import (
     ScorerSettings,
 )
 from plumbob.configs.settings.training import (
+    MIN_COMPARED,
     CalibrationSettings,
     DpoSettings,
     EpochSettings,
@@ -307,6 +308,8 @@ class PipelineRun(TrainingRun):
             raise ValueError(
                 "a pipeline is about a generated world (data.toy) or preference pairs (data.pairs=FILE): give one"
             )
+        if self.evaluation.num_prompts < MIN_COMPARED:
+            raise ValueError(f"a pipeline compares its policies: set evaluation.num_prompts={MIN_COMPARED} at least")
         check_feedback_kind("pairs", self.reward_training.objective)
         if isinstance(self.reward_training.objective, BradleyTerry) and self.reward_training.objective.use_margin:
             raise ValueError(

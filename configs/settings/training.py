@@ -1,5 +1,6 @@
 """The settings of each stage: how it optimises, and what."""
 
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -219,6 +220,15 @@ class PpoSettings(OptimizerSettings):
         return self.num_epochs * (self.samples_per_step // self.minibatch_size)
 
 
+OutputFile = Annotated[
+    str, AfterValidator(usable_path), AfterValidator(os.path.expanduser), AfterValidator(os.path.abspath)
+]
+"""A file that a run writes. It becomes absolute: it is looked for from other working folders too."""
+
+MIN_COMPARED = 2
+"""Prompts that policies are compared over: the spread over them tells an interval."""
+
+
 class EvaluationSettings(Settings):
     num_prompts: Count = 256
     """Prompts that are asked."""
@@ -235,7 +245,7 @@ class PolicyEvaluationSettings(EvaluationSettings):
     """Numbers k: the chance that one of k responses is right (pass@k), told of `samples_per_prompt`."""
     right_from: Coefficient = 1.0
     """A response is right whose reward is at least this."""
-    responses_file: Annotated[str, AfterValidator(usable_path)] | None = None
+    responses_file: OutputFile | None = None
     """A Parquet file to write, with every response and its scores; None writes none."""
 
     @model_validator(mode="after")

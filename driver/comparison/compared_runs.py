@@ -45,7 +45,7 @@ class ComparedMetric:
     def as_dict(self, runs: Sequence[str]) -> dict[str, Any]:
         """As JSON for scripts, by run."""
         values = {
-            run: None if one is None else {"value": one.value, "ci95": one.ci95, "num_prompts": len(one.by_prompt)}
+            run: None if one is None else {"value": one.value, "ci95": one.ci95, "num_prompts": one.num_prompts}
             for run, one in zip(runs, self.values, strict=True)
         }
         differences = {

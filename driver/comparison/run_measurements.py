@@ -13,11 +13,15 @@ from plumbob.configs.resume_rules import flat
 from plumbob.core.noise.differences import MeasuredMetric
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.core.statistics import Z95
+from plumbob.driver.measures.response_tables import RESPONSES_DIGEST, digest_of_table
 from plumbob.driver.run_folder.folder import summary_of_finished
 from plumbob.rollout.journal import JOURNAL_FOLDER, step_files
 
 INTERVAL = "_ci95"
 """Behind the name of a metric: its 95% interval."""
+
+NO_WIDTH = 1e-12
+"""Of an interval: less is the rounding of sums."""
 
 ALONE = (
     *("heldout_loss", "heldout_accuracy", "accuracy", "gold_score", "reward", "reward_gain", "gold_gain", "win_rate"),
@@ -50,7 +54,8 @@ def measurements(folder: Path) -> dict[str, MeasuredMetric]:
             prefix = "" if len(stages) == 1 else f"{name if name in OFFLINE else ONLINE} "
             found |= {f"{prefix}{metric}": value for metric, value in _of_stage(stage)}
         prefix = f"{ONLINE} " if len(stages) > 1 else ""
-        by_prompt = {f"{prefix}training reward": _training_rewards(folder)} | _evaluated_rewards(folder)
+        digest = next((stage[RESPONSES_DIGEST] for stage in stages.values() if RESPONSES_DIGEST in stage), None)
+        by_prompt = {f"{prefix}training reward": _training_rewards(folder)} | _evaluated_rewards(folder, digest)
         return found | {name: MeasuredMetric.of_prompts(rewards) for name, rewards in by_prompt.items() if rewards}
 
 
@@ -60,9 +65,21 @@ def _of_stage(stage: Mapping[str, Any]) -> Iterator[tuple[str, MeasuredMetric]]:
             continue
         match stage.get(f"{name}{INTERVAL}"):
             case [float() | int() as low, float() | int() as high]:
-                yield name, MeasuredMetric(value, (high - low) / (2 * Z95))
+                num = stage.get("num_pairs" if name == "accuracy" else "num_prompts", 0)
+                yield name, MeasuredMetric(value, _error(value, low, high), num)
             case _ if name in ALONE:
                 yield name, MeasuredMetric(value)
+
+
+def _error(value: float, low: float, high: float) -> float | None:
+    """The standard error that a 95% interval tells; None of one without width, or cut at both ends.
+
+    A chance's is cut to [0, 1]: the end that was left tells its width.
+    """
+    if math.isclose(low, high, abs_tol=NO_WIDTH) or (low == 0 and high == 1):
+        return None
+    is_cut = low == 0 or high == 1
+    return (max(value - low, high - value) if is_cut else (high - low) / 2) / Z95
 
 
 def _training_rewards(folder: Path) -> dict[str, float]:
@@ -76,14 +93,18 @@ def _training_rewards(folder: Path) -> dict[str, float]:
     return _mean_scores(newest, "put the file back, or delete it").get("", {})
 
 
-def _evaluated_rewards(folder: Path) -> dict[str, dict[str, float]]:
-    """Of a run of kind eval that kept its responses: "reward", or "reward of POLICY", -> prompt -> mean score."""
+def _evaluated_rewards(folder: Path, digest: str | None) -> dict[str, dict[str, float]]:
+    """Of a run of kind eval that kept its responses: "reward", or "reward of POLICY", -> prompt -> mean score.
+
+    A table with another digest than the run's own is another evaluation's, and passed over.
+    """
     path = folder / RESOLVED_FILE
     what = f"{path}: expected the settings of a run as JSON"
-    table = flat(read_json_object(path, what).get("config", {})).get("evaluation.responses_file")
-    if not isinstance(table, str) or not Path(table).expanduser().is_file():
+    named = flat(read_json_object(path, what).get("config", {})).get("evaluation.responses_file")
+    table = Path(str(named))
+    if digest is None or named is None or not table.is_file() or digest_of_table(table) != digest:
         return {}
-    found = _mean_scores([Path(table).expanduser()], "delete the file, or evaluate again", "policy")
+    found = _mean_scores([table], "delete the file, or evaluate again", "policy")
     return {"reward" if policy == "policy" else f"reward of {policy}": scores for policy, scores in found.items()}
 
 

@@ -100,7 +100,7 @@ def pass_metrics(policy: Responses, pass_at: Sequence[int], right_from: float) -
     """
     num_prompts, num_samples = policy.scores.shape
     num_right = (policy.scores >= right_from).sum(axis=1)
-    metrics: Metrics = {}
+    metrics: Metrics = {"num_prompts": num_prompts} if pass_at else {}
     for k in pass_at:
         chances = pass_at_k(num_right, num_samples, k)
         metrics[f"pass_at_{k}"] = float(chances.mean())

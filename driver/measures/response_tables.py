@@ -1,5 +1,6 @@
 """Responses on disk: some side by side for the report (`samples.jsonl`), and all with their scores as Parquet."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from plumbob.core.outside import from_outside
 from plumbob.driver.measures.policy_metrics import ComparedResponses, Responses
 
 SETTING = "evaluation.responses_file"
+
+RESPONSES_DIGEST = "responses_digest"
+"""What the digest of its table is called in the result of an evaluation."""
 
 _SCHEMA = pa.schema(
     [
@@ -42,14 +46,22 @@ def check_writable_table(path: Path) -> None:
         raise UserError(f"{SETTING}={path}: is a folder; give a file in it")
 
 
-def write_responses(path: Path, policies: Mapping[str, Responses], right_from: float) -> None:
-    """A row a response. Raises UserError where it cannot be written."""
+def digest_of_table(path: Path) -> str:
+    """By which an evaluation's table is known again, wherever another may have taken its place."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_responses(path: Path, policies: Mapping[str, Responses], right_from: float) -> str:
+    """A row a response; the table's digest. Raises UserError where it cannot be written."""
     rows = [row for name, policy in policies.items() for row in _rows(name, policy, right_from)]
     path = path.expanduser()
     partial = path.with_name(f".{path.name}.partial")
     with from_outside(f"{SETTING}={path}: cannot be written", "give a file that may be"):
         pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), partial)
+        digest = digest_of_table(partial)
         partial.replace(path)
+    return digest
 
 
 def _rows(name: str, policy: Responses, right_from: float) -> Iterator[dict[str, Any]]:

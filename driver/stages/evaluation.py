@@ -20,8 +20,15 @@ from plumbob.driver.measures.policy_metrics import (
     response_metrics,
     win_rates,
 )
-from plumbob.driver.measures.response_tables import write_responses
-from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy, prepare_eval, scorer_of
+from plumbob.driver.measures.response_tables import RESPONSES_DIGEST, write_responses
+from plumbob.driver.stages.evaluation_input import (
+    ALONE,
+    BASELINE,
+    EvalInput,
+    EvaluatedPolicy,
+    prepare_eval,
+    scorer_of,
+)
 from plumbob.driver.stages.model_sampling import ModelSampling, rollout_of
 from plumbob.driver.stages.stage import PreparedStage
 from plumbob.models.loading import OpenedPolicy
@@ -44,9 +51,6 @@ GoldReward = Callable[[str, str], float]
 EVALUATION_STEP = -1
 """Stands where the step does in the seeds of sampled responses."""
 
-ALONE, BASELINE = "policy", "baseline"
-"""What a policy that is measured alone is called beside its baseline."""
-
 
 def prepare(run: EvalRun) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing."""
@@ -67,7 +71,8 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
         return StageResult(metrics, data.notes or None)
     measured = measure_policies(run, policy, session, scorer, policy.beside or {ALONE: policy.opened}, None)
     if run.evaluation.responses_file is not None:
-        write_responses(Path(run.evaluation.responses_file), measured, run.evaluation.right_from)
+        path = Path(run.evaluation.responses_file)
+        metrics[RESPONSES_DIGEST] = write_responses(path, measured, run.evaluation.right_from)
     metrics[BASELINE] = None if policy.baseline is None else settings.baseline or policy.baseline.source.base
     perplexities = _perplexities(run, policy, session)
     if BASELINE in perplexities:

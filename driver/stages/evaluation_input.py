@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.models import POLICY_ALSO, EvaluatedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
+from plumbob.configs.settings.training import MIN_COMPARED
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
@@ -23,7 +25,7 @@ from plumbob.driver.run_folder.made_policy import short_name
 from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.library.base_digest import known_base
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
-from plumbob.models.resolution import TOKENIZER_FILES, read_adapter_config
+from plumbob.models.resolution import read_adapter_config
 from plumbob.models.tuning.adapter_support import AdapterSupport
 from plumbob.models.tuning.targets import check_served
 from plumbob.reward.open_scorer import check_reward, check_rows
@@ -32,6 +34,9 @@ from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.samplers.open_sampler import support_for
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.retention import measured_text
+
+ALONE, BASELINE = "policy", "baseline"
+"""What a policy that is measured alone is called beside its baseline."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,11 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     encoded = encode_prompts(tokenizer, read.records, run.data.max_prompt_tokens)
     order = np.random.default_rng(run.seed).permutation(len(encoded.records))[: run.evaluation.num_prompts]
     prompts = tuple(encoded.records[index] for index in order)
+    if len(prompts) < MIN_COMPARED and (baseline is not None or beside):
+        raise UserError(
+            f"data.prompts={run.data.prompts}: one prompt is asked, and policies are compared over {MIN_COMPARED} or "
+            f"more: give more prompts, and evaluation.num_prompts={MIN_COMPARED} or more"
+        )
     check_rows([run.reward.reward], prompts, run.data.prompts)
     longest = max(len(prompt.ids) for prompt in prompts)
     positions = min(each.num_positions for each in (opened, *beside.values()))
@@ -136,9 +146,10 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
 def _open_beside(
     settings: EvaluatedPolicySettings, policy: OpenedPolicy, rollout: RolloutSettings, support: AdapterSupport
 ) -> tuple[dict[str, OpenedPolicy], frozenset[str]]:
-    """The policy and the further ones, by the ends of their names or all of these; and which one engine is to hold.
+    """The policy and the further ones, each under a name of its own; and which of them one engine is to hold.
 
-    Held at once are adapters of the policy's kind on its base, where it is one itself.
+    The names are the ends of what was given, or all of it where two end alike, or one is called as the baseline. Held
+    at once are adapters of the policy's kind on its base, where it is one itself.
 
     Raises:
         UserError: one reads its prompts otherwise, cannot be served, or is given twice.
@@ -147,15 +158,16 @@ def _open_beside(
         return {}, frozenset()
     opened = [policy, *map(open_policy, settings.also_refs)]
     for each in opened:
-        if _tokenizer(each) != _tokenizer(policy):
+        if _tokenization(each) != _tokenization(policy):
             raise UserError(f"{each.ref}: has another tokenizer than {policy.ref}: measure it alone")
         check_served(each, support)
     names = [each.ref.name for each in opened]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{POLICY_ALSO}: {twice} is given twice; give it once")
-    ends = [short_name(name) for name in names]
-    beside = dict(zip(ends if len(set(ends)) == len(ends) else names, opened, strict=True))
+    choices = [short_name(name) for name in names], names, [str(each.ref) for each in opened]
+    titles = next(each for each in choices if len(set(each)) == len(each) and BASELINE not in each)
+    beside = dict(zip(titles, opened, strict=True))
     held = frozenset(name for name, each in beside.items() if _is_held_with(each, policy))
     if rollout.adapter == "merged" and len(held) > 1:
         raise UserError(
@@ -172,10 +184,12 @@ def _is_held_with(other: OpenedPolicy, policy: OpenedPolicy) -> bool:
     return len(adapters) == 2 and len(kinds) == 1 and known_base(other.source.base) == known_base(policy.source.base)
 
 
-def _tokenizer(opened: OpenedPolicy) -> list[bytes]:
-    """The files that decide what a text's tokens are; none of a hub name."""
-    files = [Path(opened.source.tokenizer_folder) / name for name in TOKENIZER_FILES]
-    return [file.read_bytes() for file in files if file.is_file()]
+def _tokenization(opened: OpenedPolicy) -> tuple[Any, ...]:
+    """What decides which tokens a dialogue becomes, and which of them end and pad it."""
+    tokenizer = opened.tokenizer
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    how = (type(tokenizer), tokenizer.get_vocab()) if fast is None else fast.to_str()
+    return how, tokenizer.chat_template, tokenizer.eos_token_id, tokenizer.pad_token_id
 
 
 def scorer_of(run: EvalRun) -> ScorerSettings:

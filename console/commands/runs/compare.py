@@ -94,11 +94,12 @@ def _compared(compared: ComparedDifference | None) -> list[str]:
     if compared is None:
         return ["", "", ""]
     found = compared.difference
-    if found.low is None:
+    if found.p is None:
         return [_signed(found.value), "", "noise unknown"]
     verdict = "larger than the noise" if compared.is_larger else "within the noise"
     how = f"paired, {found.num_prompts} prompts" if found.method == "paired" else METHODS[found.method]
-    return [_signed(found.value), interval([found.low, found.high], number), f"{verdict} ({how})"]
+    bounds = None if found.low is None else [found.low, found.high]
+    return [_signed(found.value), interval(bounds, number), f"{verdict} ({how})"]
 
 
 def _signed(value: float) -> str:

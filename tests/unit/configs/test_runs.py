@@ -79,3 +79,7 @@ def test_an_ensemble_is_of_calibrated_models() -> None:
         "ppo", *PPO, "reward.uncertainty_penalty=0.5"
     )
     assert "set reward.normalize=true" in setting_error("ppo", *PPO, "reward.ensemble=[a]", "reward.normalize=false")
+
+
+def test_a_pipeline_compares_its_policies_over_several_prompts() -> None:
+    assert "set evaluation.num_prompts=2 at least" in setting_error("toy", "evaluation.num_prompts=1")

@@ -40,24 +40,46 @@ def test_on_other_prompts_it_is_welchs() -> None:
 
 
 def test_of_means_with_errors_the_errors_add_in_squares() -> None:
-    """0.3 and 0.4 give 0.5: a difference of 1 is two of them, p = erfc(sqrt(2))."""
-    found = difference(MeasuredMetric(3.0, 0.3), MeasuredMetric(2.0, 0.4))
-    assert (found.method, found.p) == ("intervals", pytest.approx(0.0455003, abs=1e-6))
-    assert (found.low, found.high) == (pytest.approx(1 - 0.979982), pytest.approx(1 + 0.979982))
+    """Of 26 prompts 0.4 and 0.4 give 0.4 sqrt(2), of (2 x 0.16)^2 / (2 x 0.16^2 / 25) = 50 degrees; t(50) is 2.0086.
 
-
-def test_of_a_value_alone_nothing_is_said() -> None:
-    assert difference(MeasuredMetric(0.5), MeasuredMetric(0.4, 0.1)) == Difference(
-        pytest.approx(0.1), None, None, None, "none"
+    Of so many that t is z, 0.3 and 0.4 give 0.5: a difference of 1 is two of them, p = erfc(sqrt(2)).
+    """
+    few = difference(MeasuredMetric(3.0, 0.4, 26), MeasuredMetric(2.0, 0.4, 26))
+    half = 2.00856 * 0.4 * math.sqrt(2)
+    assert (few.method, few.low, few.high) == (
+        "intervals",
+        pytest.approx(1 - half, abs=1e-5),
+        pytest.approx(1 + half, abs=1e-5),
     )
+    many = difference(MeasuredMetric(3.0, 0.3, 10**6), MeasuredMetric(2.0, 0.4, 10**6))
+    assert many.p == pytest.approx(0.0455003, abs=1e-6)
 
 
-def test_equal_measurements_do_not_differ_and_shifted_ones_do() -> None:
-    same, shifted = (
+def test_of_a_value_alone_and_of_few_prompts_nothing_is_said() -> None:
+    unknown = Difference(pytest.approx(0.1), None, None, None, "none")
+    assert difference(MeasuredMetric(0.5, None, 9), MeasuredMetric(0.4, 0.1, 9)) == unknown
+    assert difference(MeasuredMetric(0.5, 0.1, 4), MeasuredMetric(0.4, 0.1, 9)) == unknown
+    assert difference(MeasuredMetric(0.5, 0.1), MeasuredMetric(0.4, 0.1, 9)) == unknown
+    assert difference(of_prompts(1, 2, 3), of_prompts(0, 1, 2)).method == "none"
+
+
+def test_measurements_without_spread_are_judged_by_the_permutation_test() -> None:
+    """All of 5 prompts gain 2: of the 2^5 ways to exchange the sides 2 tell them apart so, p = 1/16: maybe chance.
+
+    Of 6 it is 1/32. On other prompts, 5 of 5 against 0 of 5: 2 of the 10! / (5! 5!) = 252 ways.
+    """
+    same, five = (
         difference(of_prompts(*[v + by for v in (1, 2, 3, 4, 5)]), of_prompts(1, 2, 3, 4, 5)) for by in (0, 2)
     )
-    assert (same.value, same.p) == (0.0, 1.0)
-    assert (shifted.value, shifted.p) == (2.0, 0.0)
+    assert (same.value, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    assert five == Difference(2.0, None, None, 1 / 16, "paired", 5)
+    six = difference(of_prompts(*[1] * 6), of_prompts(*[0] * 6))
+    assert larger_than_noise([five]) == [False] and six.p == 1 / 32 and larger_than_noise([six]) == [True]
+    apart = difference(of_prompts(*[1] * 5), of_prompts(*[0] * 5, first=50))
+    assert apart == Difference(1.0, None, None, pytest.approx(1 / 126), "unpaired")
+    # Gaps of 0.1 + 0.2 - 0.3 and the like differ by the rounding of sums alone.
+    rounded = difference(of_prompts(0.3, 0.5, 0.7, 0.9, 1.1), of_prompts(0.1, 0.3, 0.5, 0.7, 0.9))
+    assert (rounded.low, rounded.p) == (None, 1 / 16)
 
 
 def test_of_many_differences_holms_procedure_leaves_those_that_chance_does_not_make() -> None:

@@ -1,5 +1,6 @@
 """What an evaluation asks of a reward model, and how it reads its pairs."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -255,7 +256,7 @@ def test_what_cannot_be_held_with_the_policy_is_measured_apart(
     save_adapter(of_config(policy, factors, 1), Path(scaled))
     talks = write_adapter(tmp_path / "talks", policy)
     shutil.copy(Path(policy) / "tokenizer.json", talks)
-    (talks / "tokenizer_config.json").write_text('{"eos_token": "<eos>", "pad_token": "<pad>", "model_max_length": 9}')
+    (talks / "tokenizer_config.json").write_text('{"eos_token": "<pad>", "pad_token": "<pad>"}')
     for also, message in {
         (str(talks),): rf"^policy\.also={talks}: has another tokenizer than policy\.model=",
         (adapter,): rf"^policy\.also: {adapter} is given twice",
@@ -270,6 +271,57 @@ def test_what_cannot_be_held_with_the_policy_is_measured_apart(
     merged = beside(run, other).model_copy(update={"rollout": RolloutSettings(adapter="merged")})
     with pytest.raises(UserError, match=r"^policy\.also has an engine hold several adapters at once"):
         prepare_eval(merged)
+
+
+def test_a_policy_called_as_the_baseline_does_not_take_its_place(
+    tmp_path: Path, uncalibrated: str, policy: str, adapter: str
+) -> None:
+    class Scores(FakeSession):
+        """The baseline, sampled first, earns 1 a response, and every policy 3."""
+
+        num_policies = 0
+
+        def score(self, requests: list[ScoreRequest]) -> list[Score]:
+            self.num_policies += 1
+            return [Score(1.0 if self.num_policies == 1 else 3.0, {"raw": 0.0}) for _ in requests]
+
+    named = str(write_adapter(tmp_path / "runs" / "baseline" / "policy", policy, seed=2))
+    session: Any = Scores()
+    run = beside(evaluation(tmp_path, uncalibrated, adapter), named)
+    result = run_eval(run, prepare_eval(run), session)
+    assert result.policies is not None and list(result.policies) == [adapter, named]
+    assert [result.policies[one]["reward_gain"] for one in (adapter, named)] == [2.0, 2.0]
+    rates = result.metrics["win_rates"]
+    assert list(rates) == ["baseline", adapter, named] and rates["baseline"][named]["win_rate"] == 0.0
+
+
+def write_hub_copy(cache: Path, name: str, folder: str) -> Path:
+    """The folder as the hub's cache keeps a model's files; where these are."""
+    place = cache / f"models--{name.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("1" * 40)
+    return Path(shutil.copytree(folder, place / "snapshots" / ("1" * 40)))
+
+
+def test_tokenizers_of_hub_names_are_compared_as_they_are_loaded(
+    tmp_path: Path, uncalibrated: str, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models of a hub whose files differ in one merge alone, and a third that tokenizes as the first does."""
+    for constants in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
+        monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)
+    names = ("team/first", "team/second", "team/third")
+    _, second, third = (write_hub_copy(tmp_path / "cache", name, policy) for name in names)
+    content = json.loads((second / "tokenizer.json").read_text())
+    content["model"]["merges"].pop()
+    (second / "tokenizer.json").write_text(json.dumps(content))
+    settings = json.loads((third / "tokenizer_config.json").read_text())
+    (third / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 99}))
+    run = evaluation(tmp_path, uncalibrated, names[0])
+    with pytest.raises(UserError, match=r"^policy\.also=team/second: has another tokenizer than policy\.model=team/fi"):
+        prepare_eval(beside(run, names[1]))
+    found = prepare_eval(beside(run, names[2])).policy
+    assert found is not None and list(found.beside) == ["first", "third"]
 
 
 def test_full_models_are_measured_one_after_another(tmp_path: Path, uncalibrated: str, policy: str) -> None:
@@ -311,6 +363,7 @@ def test_pass_at_k_perplexity_and_a_table(tmp_path: Path, uncalibrated: str, pol
     # One for the KL, and one for each whose perplexity is measured.
     assert session.num_learner_groups == 3
     rows = pq.read_table(table).to_pylist()
+    assert metrics["responses_digest"] == hashlib.sha256(table.read_bytes()).hexdigest()
     assert [row["policy"] for row in rows] == ["baseline"] * 8 + ["policy"] * 8
     assert [row["is_right"] for row in rows[:4]] == [True, False, True, False]
     first = rows[0]
@@ -321,6 +374,17 @@ def test_pass_at_k_perplexity_and_a_table(tmp_path: Path, uncalibrated: str, pol
     )
     with pytest.raises(UserError, match=r"^evaluation\.responses_file=.*: there is no folder"):
         prepare_eval(nowhere)
+
+
+def test_one_prompt_compares_no_policies(tmp_path: Path, uncalibrated: str, policy: str, adapter: str) -> None:
+    """It describes one by itself alone, and is refused before anything is sampled."""
+    one = {"evaluation": PolicyEvaluationSettings(num_prompts=1)}
+    alone, with_base = (evaluation(tmp_path, uncalibrated, name).model_copy(update=one) for name in (policy, adapter))
+    for run in (with_base, beside(alone, adapter)):
+        with pytest.raises(UserError, match=r"one prompt is asked, .* evaluation\.num_prompts=2 or more"):
+            prepare_eval(run)
+    found = prepare_eval(alone).policy
+    assert found is not None and len(found.prompts) == 1
 
 
 def test_pass_at_k_needs_as_many_responses() -> None:

@@ -1,5 +1,6 @@
 """`plumbob runs`: list, rm and compare, on folders as runs leave them."""
 
+import hashlib
 import json
 import os
 import socket
@@ -134,6 +135,7 @@ def pair(tmp_path: Path) -> list[str]:
         write(folder, "resolved.json", {"config": config})
         write(folder, "inputs.json", {"data.prompts": f"{name}-digest"})
         stage = {"win_rate": 0.5 + shift / 100, "win_rate_ci95": [0.4, 0.6], "heldout_loss": 0.5 - shift / 10}
+        stage["num_prompts"] = 400
         write(folder, "summary.json", {"stages": {"ppo": stage}})
         journal(folder, shift)
     return [str(tmp_path / "low"), str(tmp_path / "high")]
@@ -150,7 +152,7 @@ def test_compare_says_what_was_set_otherwise_and_which_results_differ_by_more_th
     assert lines[:4] == ["settings that differ: 1", "ppo.learning_rate", "low 1e-05", "high 0.0001"]
     assert lines[4:7] == ["data.prompts: what it holds differs", "low low-dige", "high high-dig"]
     rows = dict(zip(lines, lines[2:], strict=False))
-    assert rows["win rate"] == "high 0.510 [0.410, 0.610] +0.010 [-0.131, 0.151] within the noise (by both intervals)"
+    assert rows["win rate"] == "high 0.510 [0.410, 0.610] +0.010 [-0.132, 0.152] within the noise (by both intervals)"
     assert rows["heldout loss"] == "high 0.400 -0.100 noise unknown"
     assert rows["training reward"].startswith("high 2.535 [")
     assert "+0.965 [" in rows["training reward"]
@@ -188,7 +190,8 @@ def test_evaluations_that_kept_their_responses_are_paired_by_prompt(
         pq.write_table(pa.table({**table, "policy": ["policy"] * 12 + ["baseline"] * 12}), path)
         config = {"kind": "eval", "evaluation": {"responses_file": str(path)}}
         write(tmp_path / name, "resolved.json", {"config": config})
-        write(tmp_path / name, "summary.json", {"stages": {"eval": {"reward": 3.5 + shift}}})
+        stage = {"reward": 3.5 + shift, "responses_digest": hashlib.sha256(path.read_bytes()).hexdigest()}
+        write(tmp_path / name, "summary.json", {"stages": {"eval": stage}})
     assert main(["compare", str(tmp_path / "before"), str(tmp_path / "after"), "--json"]) == 0
     metrics = {one["metric"]: one for one in json.loads(capsys.readouterr().out)["metrics"]}
     assert metrics["reward"]["values"]["after"]["value"] == pytest.approx(4.0)
