@@ -26,11 +26,13 @@ test-rest: install
 test-runs: install
 	$(MAKE) --jobs=2 --output-sync=target test-e2e test-workers
 
+ENGINES := tests/e2e/test_vllm_*.py tests/e2e/test_serve.py
 test-e2e: install
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e $(addprefix --ignore-glob=,$(ENGINES))
 
 test-workers: install
 	$(BIN)/python -m pytest -m cluster tests/unit
+	$(BIN)/python -m pytest $(ENGINES)
 
 # Several hosts. They need root.
 test-hosts: install

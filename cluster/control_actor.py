@@ -22,6 +22,9 @@ SILENT_S = 60.0
 MOST_MADE = 100
 """Requests that are kept one by one for a driver that has not asked for a while."""
 
+EVALUATION = "eval"
+"""The stage that measures, and makes no steps."""
+
 POLL_S = 0.5
 """Between two tries to take a name."""
 
@@ -101,6 +104,10 @@ class Control:
     def save(self, by: Mapping[str, Any]) -> None:
         """Raises UserError where no step will end that it could be made at."""
         status = self._reported()
+        if status.stage == EVALUATION:
+            raise UserError(
+                "an evaluation makes no steps, and so no checkpoints: wait for its end, or end it now with plumbob stop"
+            )
         if status.step is not None and status.step.step >= status.step.num_steps:
             raise UserError("this stage has made its last step, which is saved: there is nothing more to save")
         self._requests = self._requests._replace(save=True)

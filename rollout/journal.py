@@ -106,19 +106,25 @@ class JournalRow:
         rewards: part -> its reward.
         failures: part -> why it could not score the response.
         episode: what the policy's turns in it were, and an environment's answers; JSON on disk.
-        learner_logprobs: float32 [T], by the learner's own forward before the update; of a step that took the
-            sampler's, only the rows by which it was tried have them.
-        entropies: float32 [T], in nats, of the policy's whole distribution that each token was drawn from, at the
-            sampling temperature, before the update. Of a step that took the sampler's log-probs, by the update's first
-            forward over the row, which optimizer steps of the same epoch may have come before; empty there of what was
-            not learnt from, and of objectives that weigh no single tokens.
-        advantages: float32 [T], what the loss weighed each token with; empty where the response was not learnt from,
-            and of a loss that has none.
+        learner_logprobs: float32 [T], by the learner's own forward before the update, whatever version sampled the
+            token; of a step that took the sampler's, only the rows by which it was tried have them.
+        entropies: float32 [T], in nats, of the learner's whole distribution at each token's place, at the sampling
+            temperature, before the update: of a token of its own version that which it was drawn from. Of a step that
+            took the sampler's log-probs, by the update's first forward over the row, which optimizer steps of the same
+            epoch may have come before; empty there of what was not learnt from, and of objectives that weigh no single
+            tokens.
+        advantages: float32 [T], by the estimator, what a policy gradient's loss weighs each token with; of online DPO 1
+            marks the best response of a group and -1 the worst, of best-of-n 1 the best, the one that is learnt from,
+            and 0 the others. Empty of responses that `ppo.mask_truncated` leaves out, and of distillation in its `full`
+            form.
         returns: float32 [T], what the critic learns to predict; empty where there is none, or nothing was learnt.
         token_rewards: float32 [T], what the estimator of advantages saw, whose sum is the response's return.
         ratios: float32 [T], pi / pi_old by the last epoch's forward over the row, what the surrogate was computed of;
-            empty where none was.
-        clipped: bool [T], whether that ratio was clipped, so that the token pushed no further; empty with `ratios`.
+            pi_old is the learner's before the update, or the sampler's where a step took its log-probs. Empty where
+            none was.
+        clipped: bool [T], whether that ratio was clipped; empty with `ratios`. Such a token has no gradient of the
+            surrogate, but with CISPO, which holds its weight at the cap and learns from it. A token that
+            `policy_loss.dual_clip` holds has none either, and is not counted.
         shaping: how its reward came about; JSON on disk, None where no token could earn any.
         score: the scorer's total, before shaping.
         dropped: why it was not trained on; None where it was. Of one that was dropped nothing was computed, and all

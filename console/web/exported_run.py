@@ -112,6 +112,7 @@ def _groups(answers: RunAnswers, path: Mapping[str, str], stage: str, step: int)
 
 
 def _pairs(answers: RunAnswers, path: Mapping[str, str], stage: str) -> dict[str, Any] | None:
+    """Those of the lowest margin; their figures are of all that there are."""
     try:
         found = answers.pairs(path, {"stage": stage, "limit": str(NUM_PAIRS)})
     except HTTPException:

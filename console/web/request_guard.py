@@ -6,6 +6,7 @@ machine may read without a token; from elsewhere nobody, and without one nobody 
 """
 
 import hmac
+import secrets
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -39,11 +40,15 @@ class RequestGuard:
         token: what reading from elsewhere and all steering must bear.
         port: that is listened on.
         is_local: whether only this machine can reach it: then no token is needed to read, and Host must be its own.
+
+    Attributes:
+        cookie: the name of the cookie by which a browser may read, and `reading` what it holds: nothing that tells the
+            token, since a browser sends a host's cookies to every port of it, whoever listens there.
     """
 
     def __init__(self, app: ASGIApp, token: str, port: int, is_local: bool) -> None:
         self._app, self._token, self._is_local = app, token, is_local
-        self.cookie = f"plumbob_{port}"
+        self.cookie, self.reading = f"plumbob_{port}", secrets.token_urlsafe(24)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,7 +84,7 @@ class RequestGuard:
             return 415, "expected JSON: Content-Type: application/json"
         if not path.startswith("/api/") or path == SESSION:
             return None
-        if not is_reading and not self.bears(headers.get(TOKEN_HEADER)):
+        if not is_reading and not self.may_steer(headers):
             return 401, "steering needs the token: it stands in the address that `plumbob ui` printed when it started"
         if is_reading and not self._is_local and not self.is_known(headers):
             return 401, "a token is needed: it stands in the address that `plumbob ui` printed when it started"
@@ -89,14 +94,18 @@ class RequestGuard:
         """Whether that is the token; takes as long whatever is wrong with it."""
         return given is not None and hmac.compare_digest(given.encode(), self._token.encode())
 
+    def may_steer(self, headers: Headers) -> bool:
+        return self.bears(headers.get(TOKEN_HEADER))
+
     def is_known(self, headers: Headers) -> bool:
-        """Whether a request bears the token, in its header or in its cookie."""
+        """Whether a request bears the token in its header, or the cookie of one who bore it."""
         try:
             cookies = SimpleCookie(headers.get("cookie", ""))
         except CookieError:
             cookies = SimpleCookie()
         kept = cookies.get(self.cookie)
-        return self.bears(headers.get(TOKEN_HEADER)) or self.bears(None if kept is None else kept.value)
+        is_kept = kept is not None and hmac.compare_digest(kept.value.encode(), self.reading.encode())
+        return is_kept or self.may_steer(headers)
 
     def needs_token(self, headers: Headers) -> bool:
         """Whether a request may not read as it is."""

@@ -73,7 +73,9 @@ class RunAnswers:
 
     def log(self, path: PathParts, query: Query) -> dict[str, Any]:
         limit = whole(query, "limit", 1, MAX_LIMIT) or 64 * 2**10
-        return log_after(self.place(path), path["name"], query.get("after", ""), limit)
+        place = self.place(path)
+        is_written = self._facts.of(place)["state"] == "running"
+        return log_after(place, path["name"], query.get("after", ""), limit, is_written)
 
     def rollouts(self, path: PathParts, query: Query) -> dict[str, Any]:
         return find_rollouts(self._journal(path, query)[1], self._cache, rollout_filter(query))

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
@@ -89,7 +90,7 @@ def serve_ui(root: Path, host: str, port: int, token: str | None) -> None:
     listening = listening_socket(host, port)
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    print(f"runs of {root}: http://{shown}:{port}/#token={token}", flush=True)
+    print(f"runs of {root}: http://{shown}:{port}/#token={quote(token, safe='')}", flush=True)
     print("the token lets a page steer; closing this or the page leaves the runs alone; Ctrl-C ends it", flush=True)
     app = ui_app(root, token, port, is_local)
     config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S)
@@ -157,7 +158,7 @@ def _steer(answers: RunAnswers, steering: Steering) -> Handler:
 def _session(answers: RunAnswers, guard: RequestGuard) -> Handler:
     async def handle(request: Request) -> Response:
         needs_token = guard.needs_token(request.headers)
-        found = session(answers, guard.is_known(request.headers), needs_token)
+        found = session(answers, guard.may_steer(request.headers), needs_token)
         return _json_response(strict_json(found | ({"runs_folder": ""} if needs_token else {})))
 
     return handle
@@ -172,7 +173,8 @@ def _begin_session(guard: RequestGuard) -> Handler:
         if not isinstance(token, str) or not guard.bears(token):
             raise HTTPException(401, "that is not the token: it stands in the address that `plumbob ui` printed")
         response = Response(status_code=204)
-        response.set_cookie(guard.cookie, token, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+        is_secure = request.url.scheme == "https"
+        response.set_cookie(guard.cookie, guard.reading, httponly=True, samesite="strict", secure=is_secure)
         return response
 
     return handle

@@ -1,6 +1,6 @@
 """A policy that a person talks with (`ChatPolicy`): its dialogue so far, its answer piece by piece as it is made."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,13 +57,31 @@ class ChatOptions:
     prompt_template: str | None = None
 
 
+@dataclass(frozen=True)
+class ChatDialogue:
+    """What has been said.
+
+    Attributes:
+        system: the message that it begins with; None for none.
+        turns: the person's and the policy's, one after the other.
+        num_forgotten: turns of the person's that are no longer among them, since the dialogue would be too long.
+    """
+
+    system: Message | None = None
+    turns: tuple[Message, ...] = ()
+    num_forgotten: int = 0
+
+    def followed_by(self, role: str, content: str) -> "ChatDialogue":
+        return replace(self, turns=(*self.turns, {"role": role, "content": content}))
+
+
 class ChatPolicy:
     """One side of a chat: several turns with one policy, which sees its own answers alone.
 
     Attributes:
         name: for people.
         notes: sentences about how it is talked with.
-        num_forgotten: turns of the person's that it no longer sees, since the dialogue would be too long.
+        dialogue: so far; an earlier one may be put back.
     """
 
     def __init__(
@@ -72,8 +90,7 @@ class ChatPolicy:
         self.name, self._sampler, self._version, self._options = name, sampler, version, options
         self._tokenizer, self._num_positions = opened.tokenizer, opened.num_positions
         self._codec = TextCodec(self._tokenizer)
-        self.num_forgotten, self._messages = 0, list[Message]()
-        self._system: Message | None = None
+        self.dialogue = ChatDialogue()
         render = chat_renderer(self._tokenizer)
         own = None if self._tokenizer.chat_template else render.prompt_template
         self._template = options.prompt_template or own
@@ -90,26 +107,32 @@ class ChatPolicy:
         return ()
 
     def reset(self, system: str | None = None) -> None:
-        """Forget the dialogue; it begins with a system message where one is given."""
-        self._messages = []
-        self._system = {"role": "system", "content": system} if system else None
+        """Forget the dialogue; it begins with a system message where one is given.
 
-    def answer(self, text: str) -> Iterator[str]:
+        Raises:
+            UserError: turns are written as a template that has no place for a system message.
+        """
+        if system and self._template is not None:
+            raise UserError(
+                f"{self.name}: a turn is written as {self._template!r}, which has no place for a system message: leave "
+                f"it out, or write it into --prompt-template"
+            )
+        self.dialogue = ChatDialogue({"role": "system", "content": system} if system else None)
+
+    def answer(self, text: str) -> Generator[str, None, None]:
         """What the policy writes, in pieces. However the iteration ends, what was written is the policy's turn.
 
         Where the dialogue has become too long its oldest turns are forgotten.
 
         Raises:
             UserError: its chat template refuses the dialogue, or the turn alone leaves no room for an answer. The
-                turn is taken back.
+                dialogue stays as it was.
         """
-        self._messages.append({"role": "user", "content": text})
         try:
-            ids = self._fitting_ids()
+            asked, ids = self._fitting(self.dialogue.followed_by("user", text))
         except (RowError, UserError) as error:
-            self._messages.pop()
             raise UserError(f"{self.name}: {error}") from error
-        seed = response_seed(self._options.seed, "chat", len(self._messages))
+        seed = response_seed(self._options.seed, "chat", len(asked.turns))
         shown = ""
         try:
             for written in self._written_so_far(SampleRequest("chat", "chat", 0, seed, "", ids, version=self._version)):
@@ -121,7 +144,7 @@ class ChatPolicy:
                     return
         finally:
             self._sampler.cancel()
-            self._messages.append({"role": "assistant", "content": shown.strip()})
+            self.dialogue = asked.followed_by("assistant", shown.strip())
 
     def _settled(self, written: str) -> tuple[str, bool]:
         """What of the text is the answer's whatever follows, and whether it has ended: a model without a chat template
@@ -143,25 +166,25 @@ class ChatPolicy:
                 yield written
         yield finished[0].response
 
-    def _fitting_ids(self) -> NDArray[np.int32]:
-        """Int32 [P] of the dialogue, without the oldest turns where it would be too long. UserError as `answer`."""
+    def _fitting(self, dialogue: ChatDialogue) -> tuple[ChatDialogue, NDArray[np.int32]]:
+        """The dialogue without the oldest turns where it would be too long, and its ids, int32 [P]. UserError as
+        `answer`."""
         room = min(self._options.max_tokens, self._num_positions // SPARED)
         while True:
-            [ids] = encode_prompt_ids(self._tokenizer, [self._prompt()])
+            [ids] = encode_prompt_ids(self._tokenizer, [self._prompt(dialogue)])
             if len(ids) + room <= self._num_positions:
-                return ids
-            if len(self._messages) == 1:
+                return dialogue, ids
+            if len(dialogue.turns) == 1:
                 raise UserError(
                     f"the turn has {len(ids)} tokens, and the model {self._num_positions} positions for it and the "
                     f"answer: say it shorter"
                 )
-            self._messages = self._messages[2:]
-            self.num_forgotten += 1
+            dialogue = replace(dialogue, turns=dialogue.turns[2:], num_forgotten=dialogue.num_forgotten + 1)
 
-    def _prompt(self) -> str:
+    def _prompt(self, dialogue: ChatDialogue) -> str:
         if self._template is not None:
-            return self._texts.prompt(str(self._texts.marked(self._messages[-1]["content"])))
-        return self._texts([*([self._system] if self._system else []), *self._messages])
+            return self._texts.prompt(str(self._texts.marked(dialogue.turns[-1]["content"])))
+        return self._texts([*([dialogue.system] if dialogue.system else []), *dialogue.turns])
 
 
 def open_chat(policy: str, beside: str | None, options: ChatOptions) -> tuple[ChatPolicy, ...]:

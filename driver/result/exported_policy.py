@@ -63,9 +63,10 @@ def export_policy(
         UserError: it is no policy, the folder is there or cannot be written, or the options do not go together.
         RunFailed: what was merged is not what was written.
     """
-    folder = folder.expanduser()
-    if folder.exists():
-        raise UserError(f"{folder}: is there already; give a folder that is not")
+    with from_outside(f"{folder}: cannot be looked at", CANNOT_WRITE):
+        folder = folder.expanduser()
+        if folder.exists():
+            raise UserError(f"{folder}: is there already; give a folder that is not")
     opened = open_policy(ModelRef(find_policy(policy), "RUN_OR_FOLDER"))
     adapter = opened.source.adapter
     if merged and adapter is None:
@@ -78,6 +79,8 @@ def export_policy(
         )
     if adapter is None and not Path(opened.source.base).is_dir():
         raise UserError(f"{opened.ref}: is a name on a hub, where it is already")
+    subject = _subject(opened, folder.name, merged, base_name)
+    card = model_card(subject)  # First: where it cannot be made nothing is written.
     left_out, proof = tuple[str, ...](), None
     if merged and adapter is not None:
         quantization = _quantization(adapter) if dequantised else None
@@ -86,8 +89,8 @@ def export_policy(
         with from_outside(f"{folder}: cannot be written", CANNOT_WRITE), replaced(folder) as partial:
             left_out = _copy(opened, partial, base_name)
             flush_all(partial)
-    subject = _subject(opened, folder.name, merged, base_name)
-    write_atomically(folder / CARD, model_card(subject))
+    with from_outside(f"{folder / CARD}: cannot be written", CANNOT_WRITE):
+        write_atomically(folder / CARD, card)
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return ExportedPolicy(folder, files, left_out, _notes(subject), proof)
 

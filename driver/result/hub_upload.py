@@ -45,10 +45,10 @@ def plan_upload(folder: Path, repo: str, is_public: bool) -> Upload:
     Raises:
         UserError: it is no folder of a model, or something in it is not for a hub, such as a pickle.
     """
-    folder = folder.expanduser()
     if "/" not in repo or not HUB_NAME.fullmatch(repo):
         raise UserError(f"{repo}: a repository is TEAM/NAME in letters, digits, '-', '_' and '.'")
     with from_outside(f"{folder}: cannot be looked at", "give a folder that may be read"):
+        folder = folder.expanduser()
         if not any((folder / name).is_file() for name in MODEL_FILES):
             raise UserError(f"{folder}: has neither {' nor '.join(MODEL_FILES)}: write one with `plumbob export`")
         found = sorted(path for path in folder.rglob("*") if path.is_dir() or path.is_symlink() or path.is_file())
@@ -80,15 +80,22 @@ def upload(planned: Upload) -> str:
     The hub and the token are those that huggingface_hub finds: HF_ENDPOINT, HF_TOKEN, or what `hf auth login` left.
 
     Raises:
-        UserError: the hub refuses it or cannot be reached, or the repository is public and that was not asked for.
+        UserError: the hub refuses it or cannot be reached, or the repository is public and should be private, or the
+            other way about: a hub leaves one that is there as it is.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
     with _hub(api.endpoint, planned.repo):
         address = api.create_repo(planned.repo, private=not planned.is_public, exist_ok=True)
-        if not planned.is_public and api.model_info(planned.repo).private is False:
+        is_private = api.model_info(planned.repo).private
+        if is_private is False and not planned.is_public:
             raise UserError(f"{planned.repo}: is there already, and public: --public says that this is meant")
+        if is_private and planned.is_public:
+            raise UserError(
+                f"{planned.repo}: is private on {api.endpoint}, with all that was sent there before: make it public in "
+                f"its settings there, or leave --public out"
+            )
         operations = [CommitOperationAdd(name, planned.folder / name) for name in planned.files]
         api.create_commit(planned.repo, operations, commit_message=f"{planned.folder.name}, by plumbob push")
     return str(address)

@@ -17,6 +17,14 @@ MISSING = "missing"
 NO_METRICS = ("notes", "monitors", "policies", "seconds", "peak_memory_gib")
 """Of a stage's summary, what is no metric of the model or stands elsewhere on the page."""
 
+OF_A_PLACE = ("cluster", "sinks", "storage")
+"""Settings of where a run was and who was told of it, which say nothing of what it made."""
+
+PLACE = re.compile(r"://|[\s=:,;\"'(\[]/[^\s/]+/")
+"""In a value: an address, or a folder behind something else."""
+
+LEFT_OUT = "left out: it names a place"
+
 
 @dataclass(frozen=True)
 class CardSubject:
@@ -42,7 +50,7 @@ class CardSubject:
 
 
 def model_card(subject: CardSubject) -> str:
-    """Markdown, with no path of the machine on which it was made."""
+    """Markdown, with no path of the machine on which it was made, and no address of another."""
     header = yaml.safe_dump(_header(subject), sort_keys=False)
     trained = "" if subject.run is None else f", trained by Plumbob ({subject.run.stage})"
     sections = [
@@ -162,23 +170,31 @@ def _use(subject: CardSubject) -> str:
 def _reproduction(run: RunRecord | None) -> str:
     if run is None:
         return ""
-    settings = yaml.safe_dump(_without_folders(run.config), sort_keys=False, allow_unicode=True).rstrip()
+    kept = {name: value for name, value in run.config.items() if name not in OF_A_PLACE}
+    settings = yaml.safe_dump(_without_places(kept), sort_keys=False, allow_unicode=True).rstrip()
     fence = "`" * (max(map(len, re.findall(r"`+", settings)), default=2) + 1)
     return (
-        f"## How it was made\n\nThe run's settings; `plumbob run settings.yaml` makes it anew, with files of the same "
-        f"digests in their places:\n\n{fence}yaml\n{settings}\n{fence}"
+        f"## How it was made\n\nThe run's settings, without those of cluster, storage and sinks; `plumbob run "
+        f"settings.yaml` makes it anew, with files of the same digests in their places:\n\n"
+        f"{fence}yaml\n{settings}\n{fence}"
     )
 
 
-def _without_folders(value: Any) -> Any:
-    """The same, of each absolute path its name alone."""
+def _without_places(value: Any) -> Any:
+    """The same, of each absolute path its name alone; nothing of an address, or of a text with such a path."""
     match value:
         case str() if value.startswith("/"):
             return Path(value).name
+        case str() if PLACE.search(value):
+            return LEFT_OUT
         case Mapping():
-            return {name: _without_folders(item) for name, item in value.items()}
+            kept: dict[str, Any] = {}
+            for name, item in value.items():  # Files of a mixture are names too, and may be called alike.
+                short = _without_places(name)
+                kept[f"{short} ({len(kept) + 1})" if short in kept else short] = _without_places(item)
+            return kept
         case list() | tuple():
-            return [_without_folders(item) for item in value]
+            return [_without_places(item) for item in value]
         case _:
             return value
 

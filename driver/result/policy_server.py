@@ -124,10 +124,11 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 def _await_answer(server: subprocess.Popen[bytes], url: str) -> None:
     """Raises RunFailed when the server ends, or has not answered after BOOT_S."""
     deadline = time.monotonic() + BOOT_S
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # Not by the proxy that the user may have.
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise RunFailed(f"vLLM's server did not start (status {server.returncode}): it has said why above")
-        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
+        with suppress(OSError), directly.open(f"{url}/health", timeout=5):
             return
         time.sleep(POLL_S)
     raise RunFailed(f"vLLM's server has not answered after {BOOT_S:.0f} s")

@@ -51,13 +51,18 @@ def served_models(policy: str, name: str | None, also: Mapping[str, str], dtype:
         folder: an empty one, for adapters and merged weights, which has to stay while they are served.
 
     Raises:
-        UserError: one is no model that writes text, or vLLM serves none like it.
+        UserError: one is no model that writes text, vLLM serves none like it, or two have one name.
     """
     opened = _open(policy, "RUN_OR_FOLDER", dtype)
+    own_name = name or short_name(opened.ref.name)
+    if own_name in also:
+        raise UserError(
+            f"--also {own_name}={also[own_name]}: {opened.ref.name} is called {own_name} itself: give one of them "
+            f"another name, here or by --name"
+        )
     others = {each: _open(given, f"--also {each}", dtype) for each, given in also.items()}
     for each in others.values():
         _check_beside(each, opened)
-    own_name = name or short_name(opened.ref.name)
     reason = None if opened.source.adapter is None else _not_beside(opened)
     if reason is not None and others:
         raise UserError(f"{reason} (merged it could be served, but with no adapters beside it: leave --also out)")
@@ -66,7 +71,7 @@ def served_models(policy: str, name: str | None, also: Mapping[str, str], dtype:
     adapters = {} if opened.source.adapter is None else {own_name: opened}
     base_name = own_name if opened.source.adapter is None else short_name(opened.source.base)
     adapters |= others
-    if base_name in adapters:
+    while base_name in adapters:
         base_name += "-base"
     folders = {}
     for index, (title, one) in enumerate(adapters.items()):

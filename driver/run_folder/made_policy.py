@@ -1,9 +1,11 @@
 """Which policy a person means by RUN_OR_FOLDER: the result of a run, a folder of a model or adapter, a name."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from plumbob.configs.paths import ADAPTER_CONFIG_FILE
+from plumbob.configs.validation import shortened
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.driver.run_folder.folder import RUNS, find_run
@@ -24,8 +26,10 @@ def find_policy(text: str) -> str:
     """
     if text.startswith(PACKAGE_PREFIX):
         return text
-    if "/" in text and HUB_NAME.fullmatch(text) and not Path(text).parent.exists() and not (RUNS / text).exists():
-        return text
+    if "/" in text and HUB_NAME.fullmatch(text):
+        with _looked_at(text):
+            if not Path(text).parent.exists() and not (RUNS / text).exists():
+                return text
     return str(find_result(text, MODEL_FILES, "policy"))
 
 
@@ -51,8 +55,8 @@ def find_result(text: str, files: Sequence[str], what: str) -> Path:
     def is_one(folder: Path) -> bool:
         return any((folder / name).is_file() for name in files)
 
-    given = Path(text).expanduser()
-    with from_outside(f"{text}: cannot be looked at", "give a folder that may be read"):
+    with _looked_at(text):
+        given = Path(text).expanduser()
         if is_one(given):
             return given
         run = given if any((given / name).exists() for name in (RESULT, "config.json")) else find_run(text)
@@ -62,6 +66,10 @@ def find_result(text: str, files: Sequence[str], what: str) -> Path:
     if stages:
         raise UserError(f"{run}: several stages made one ({what}); give the folder of one: {', '.join(stages)}")
     raise UserError(f"{run}: has no {what} as its result ({RESULT}/{files[-1]}); a run that is not finished has none")
+
+
+def _looked_at(text: str) -> AbstractContextManager[None]:
+    return from_outside(f"{shortened(text)}: cannot be looked at", "give a folder that may be read")
 
 
 def short_name(model: str) -> str:

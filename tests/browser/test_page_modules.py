@@ -77,3 +77,36 @@ def test_turns_leave_what_is_between_them_to_the_environment(browser: HeadlessBr
 def test_small_and_large_numbers_of_a_token_keep_their_digits(browser: HeadlessBrowser) -> None:
     texts = called(browser, "tokens/numbers.js", "[0, 0.00004, -1.23456, 2e7, null].map(m.tokenNumber)")
     assert texts == ["0.0000", "4.00e-5", "-1.2346", "2.00e+7", "–"]
+
+
+def test_ids_of_any_letters_are_found_again_in_an_address(browser: HeadlessBrowser) -> None:
+    ids = ["a,b", "try#2", "50%", "x%2Cy", "é~ppo?"]
+    compared = "m.comparedIds(m.parse('#' + m.comparePath(%s)).params.ids)"
+    assert called(browser, "lib/router.js", compared % json.dumps(ids)) == ids
+    for name in ids:
+        parsed = f"m.parse('#' + m.runPath({json.dumps(name)}, 'curves')).params.id"
+        assert called(browser, "lib/router.js", parsed) == name
+        answers = json.dumps({"answers": {f"/api/runs/{name}/metrics": 7}})
+        client = f"m.exportClient({answers}).get('/api/runs/' + encodeURIComponent({json.dumps(name)}) + '/metrics')"
+        assert called(browser, "lib/export_client.js", client) == 7
+    assert called(browser, "lib/router.js", "m.parse('#/run/50%/curves').params.id") == "50%"
+
+
+@pytest.mark.parametrize("address", ["50%25", "50%"])
+def test_a_token_of_any_letters_is_taken_out_of_the_address(browser: HeadlessBrowser, address: str) -> None:
+    taken = f"(history.replaceState(null, '', '#token={address}'), m.tokenFromAddress(), m.savedToken())"
+    assert called(browser, "lib/token.js", taken) == "50%"
+    assert browser.run("return location.hash") == "#/"
+    called(browser, "lib/token.js", "m.forgetToken()")
+
+
+def test_hours_of_processors_that_were_reserved_are_shown(browser: HeadlessBrowser) -> None:
+    runs = "[[1.5, 0.25], [2, 0], [2, null], [null, null]].map(([cpu_hours, gpu_hours]) => ({cpu_hours, gpu_hours}))"
+    texts = called(browser, "lib/format.js", f"{runs}.map((run) => m.cost(run))")
+    assert texts == ["1.5 CPU h, 0.25 GPU h", "2 CPU h", "2 CPU h", "–"]
+
+
+def test_of_a_sample_of_pairs_it_is_known_how_many_there_were(browser: HeadlessBrowser) -> None:
+    pairs = "{total: 512, rows: [{index: 0, margin: -1}, {index: 1, margin: 2}]}"
+    found = called(browser, "lib/export_rollouts.js", f"m.pairListing({pairs}, {{sort: 'disagreement'}})")
+    assert (found["num_rows"], found["sampled_of"], found["matching"]) == (2, 512, 1)

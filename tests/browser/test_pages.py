@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.support.browser.axe import serious_findings
 from tests.support.browser.headless import HeadlessBrowser
 from tests.support.browser.run_folders import add_steps, growing_run, many_runs, served_runs
 from tests.support.browser.served import TOKEN, serving
-from tests.support.finished_run import HOSTILE
+from tests.support.finished_run import HOSTILE, finished_run
 
 LOOKS = [(390, "light"), (390, "dark"), (1440, "light"), (1440, "dark")]
 VIEWS = {
@@ -149,6 +150,19 @@ def test_the_pages_are_used_by_keyboard(browser: HeadlessBrowser, address: str) 
     browser.wait("document.querySelector('.tabs [aria-current]')?.innerText === 'Overview'")
     browser.press("]")
     browser.wait("document.querySelector('.tabs [aria-current]').innerText === 'Curves'")
+
+
+def test_a_run_of_any_name_is_opened_and_compared(browser: HeadlessBrowser, tmp_path: Path) -> None:
+    name = "try#2, 50%"
+    for run in (name, "other"):
+        finished_run(tmp_path / run, "dpo", {"heldout_loss": 0.489})
+    with serving(tmp_path) as address:
+        opened(browser, f"{address}#/", "document.querySelectorAll('tbody tr').length === 2")
+        for box in range(2):
+            browser.run("document.querySelectorAll('tbody input[type=checkbox]')[arguments[0]].click()", box)
+        browser.press("c")
+        browser.wait("document.querySelectorAll('.chart canvas').length > 0")
+        opened(browser, f"{address}#/run/{quote(name, safe='')}", "document.querySelectorAll('.tile').length > 0")
 
 
 def test_a_step_of_a_curve_opens_its_rollouts(browser: HeadlessBrowser, address: str) -> None:

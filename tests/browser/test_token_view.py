@@ -27,7 +27,7 @@ SECOND = {
     **{"log-prob": "-1.2500", "probability": "28.65 %", "learner log-prob": "-1.3125", "reference log-prob": "-1.0000"},
     **{"entropy": "1.0000", "advantage": "-0.5000", "reward": "0.0000", "return": "2.0000", "value": "0.2500"},
     **{"TD error": "0.5000", "KL to reference": "-0.3125", "sampler gap": "0.0625", "importance ratio": "1.5000"},
-    **{"clipped": "yes: no gradient", "written by": "the policy", "version": "3", "id": "2"},
+    **{"clipped": "yes", "written by": "the policy", "version": "3", "id": "2"},
 }
 """exp(-0.5) = 0.6065, exp(-1.25) = 0.2865; the others stand in the run, or follow by `NUMBERS` there."""
 

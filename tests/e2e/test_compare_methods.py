@@ -94,6 +94,7 @@ def test_each_method_on_the_same_records(given: list[str], tmp_path: Path, capfd
     )
 
 
+@pytest.mark.slow
 def test_the_smallest_rank_each_with_its_best_learning_rate(
     given: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,15 +19,17 @@ UNMOUNT_S = 120.0
 def small_disk(size: str) -> Iterator[Path]:
     """A folder that holds no more than that, such as "1m"; where none can be mounted the test cannot be."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
-        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        if os.geteuid() != 0 or not _ends_well("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder):
             cannot("mounting a small file system needs root")
         try:
             yield Path(folder)
         finally:
             # Workers that are ending still have their files open.
-            unmount = ["umount", folder]
-            assert wait_until(lambda: subprocess.run(unmount, capture_output=True).returncode == 0, UNMOUNT_S)
+            assert wait_until(lambda: _ends_well("umount", folder), UNMOUNT_S)
+
+
+def _ends_well(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, timeout=UNMOUNT_S).returncode == 0
 
 
 def fill(folder: Path) -> Path:

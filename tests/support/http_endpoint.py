@@ -10,6 +10,8 @@ from typing import Any
 Answer = tuple[int, Any]
 """(status, what is written as JSON)."""
 
+END_S = 30.0
+
 
 @contextmanager
 def http_endpoint(answer: Callable[[Any, Any], Answer]) -> Iterator[str]:
@@ -28,11 +30,12 @@ def http_endpoint(answer: Callable[[Any, Any], Answer]) -> Iterator[str]:
         def log_message(self, *_: Any) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
-        thread.join()
+        thread.join(END_S)
+        assert not thread.is_alive(), "the server did not end"
         server.server_close()

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 TOKEN = "hf_stand_in"
+START_S = END_S = 30.0
 
 
 @dataclass
@@ -128,13 +129,16 @@ def _repository(request: Request) -> str:
 def running_hub() -> Iterator[HubStandIn]:
     hub = HubStandIn()
     server = uvicorn.Server(uvicorn.Config(hub.app(), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    deadline = time.monotonic() + START_S
     while not server.started:
+        assert time.monotonic() < deadline and thread.is_alive(), "the server did not start"
         time.sleep(0.01)
     hub.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
         yield hub
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(END_S)
+        assert not thread.is_alive(), "the server did not end"

@@ -22,6 +22,7 @@ from tests.support.finished_run import journal_rows
 
 TOKEN = "only-for-this-test"
 STARTS_S = 30.0
+END_S = 30.0
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def served(root: Path, is_local: bool = True) -> Iterator[httpx.Client]:
     port = listening.getsockname()[1]
     config = uvicorn.Config(ui_app(root, TOKEN, port, is_local), log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
+    thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
     thread.start()
     deadline = time.monotonic() + STARTS_S
     while not server.started and time.monotonic() < deadline:
@@ -41,7 +42,8 @@ def served(root: Path, is_local: bool = True) -> Iterator[httpx.Client]:
             yield client
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(END_S)
+        assert not thread.is_alive(), "the server did not end"
         listening.close()
 
 

@@ -1,6 +1,7 @@
 """A run as its sinks elsewhere see it: two stages, a stop after the second's first step, and the resume."""
 
 from pathlib import Path
+from time import sleep, time
 
 from plumbob.configs.settings.metrics.sinks import SinkSettings
 from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
@@ -28,6 +29,9 @@ def write_stopped_and_resumed(settings: SinkSettings, folder: Path) -> None:
     first.append(tracked_step("sft", 2, loss=1.5), TIME + 1)
     first.append(tracked_step("ppo", 1, kl=0.25, explained_variance=float("nan")), TIME + 2)
     first.close(True)
+    ended = int(time())
+    while int(time()) == ended:  # W&B calls its folders by the second.
+        sleep(0.05)
     second: MetricSink = open_tracker(settings, tracked_run(folder))
     second.truncate_after(1)
     second.append(tracked_step("ppo", 2, kl=0.5), TIME + 3)

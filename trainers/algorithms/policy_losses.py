@@ -18,8 +18,8 @@ class PolicyLossSums(NamedTuple):
     """Attributes: scalars are sums over the action tokens by their loss weights; only `loss` has a gradient.
 
     loss: the surrogate, to be minimised, a scalar.
-    clipped: a scalar, 1 for each token whose ratio is clipped, so that it pushes no further; of `Cispo`, held at the
-        bound.
+    clipped: a scalar, 1 for each token whose ratio is clipped, so that it pushes no further; of `Cispo`, whose weight
+        is held at the cap. Tokens that `dual_clip` holds are not counted.
     ratios: pi / pi_old of each token, of `Gspo` of its response, [B, T].
     is_clipped: what `clipped` counts, bool [B, T].
     """

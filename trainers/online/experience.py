@@ -54,7 +54,8 @@ class LogprobsAndValues:
         values: of the critic; None where the estimator has none.
         probed: where `logprobs` are the sampler's, the rows that the learner computed too; None where all are its own.
         graded: by the teachers, at the same temperature; None where there are none.
-        entropies: of what each token was drawn from, in nats; None where `logprobs` are the sampler's.
+        entropies: of the learner's distribution at each token's place, in nats; None where `logprobs` are the
+            sampler's.
     """
 
     logprobs: Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from plumbob.console.exit_codes import OK
@@ -23,7 +23,7 @@ EXAMPLE = "plumbob chat runs/toy/ppo --beside"
 COMMANDS = """/reset          forget the dialogue
 /system TEXT    begin anew with a system message; without TEXT with none
 /help           these lines
-/quit           end, as Ctrl-D does; Ctrl-C ends an answer"""
+/quit           end, as Ctrl-D does; Ctrl-C ends an answer, of two sides the turn"""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -74,6 +74,7 @@ def run(arguments: Namespace) -> int:
         print(f"{' beside '.join(policy.name for policy in policies)}\n{COMMANDS}\n", file=sys.stderr)
     _reset(policies, arguments.system)
     view = open_view(arguments.json)
+    ends_an_answer = [KeyboardInterrupt] if is_typed else []
     for line in _typed_lines() if is_typed else sys.stdin:
         text = line.strip()
         if text == "/quit":
@@ -81,20 +82,34 @@ def run(arguments: Namespace) -> int:
         if text.startswith("/"):
             _command(text, policies)
         elif text:
-            _answer(text, policies, view)
+            with suppress(*ends_an_answer):
+                _answer(text, policies, view)
     return OK
 
 
 def _answer(text: str, policies: Sequence[ChatPolicy], view: View) -> None:
-    """Ctrl-C ends the answers, and not the chat. What a policy cannot take is said, and the turn does not count."""
-    before = [policy.num_forgotten for policy in policies]
+    """What a policy cannot take is said, and the turn does not count."""
+    before = [policy.dialogue.num_forgotten for policy in policies]
     try:
-        with suppress(KeyboardInterrupt):
+        with _together(policies):
             view.show(text, policies)
     except UserError as error:
         print(f"plumbob: {error}", file=sys.stderr)
-    if before != [policy.num_forgotten for policy in policies]:
+    if before != [policy.dialogue.num_forgotten for policy in policies]:
         print("the dialogue has become too long: its oldest turns are forgotten", file=sys.stderr)
+
+
+@contextmanager
+def _together(policies: Sequence[ChatPolicy]) -> Iterator[None]:
+    """What one of several sides refuses, or is interrupted at, none of them remembers: they hear the same turns."""
+    before = [policy.dialogue for policy in policies]
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        if len(policies) > 1:
+            for policy, dialogue in zip(policies, before, strict=True):
+                policy.dialogue = dialogue
+        raise
 
 
 def _command(text: str, policies: Sequence[ChatPolicy]) -> None:
@@ -103,14 +118,18 @@ def _command(text: str, policies: Sequence[ChatPolicy]) -> None:
         case "/reset":
             _reset(policies, None)
         case "/system":
-            _reset(policies, rest.strip())
+            try:
+                _reset(policies, rest.strip())
+            except UserError as error:
+                print(f"plumbob: {error}", file=sys.stderr)
         case _:
             print(COMMANDS, file=sys.stderr)
 
 
 def _reset(policies: Sequence[ChatPolicy], system: str | None) -> None:
-    for policy in policies:
-        policy.reset(system)
+    with _together(policies):
+        for policy in policies:
+            policy.reset(system)
 
 
 def _typed_lines() -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 from plumbob.console.tables import printable
@@ -20,7 +21,10 @@ SIDE_BY_SIDE = 80
 
 class View(Protocol):
     def show(self, text: str, policies: Sequence[ChatPolicy]) -> None:
-        """Have every policy answer, one after the other. UserError as `ChatPolicy.answer`."""
+        """Have every policy answer, one after the other. UserError as `ChatPolicy.answer`.
+
+        An answer that is interrupted has ended when this raises.
+        """
 
 
 def open_view(as_json: bool) -> View:
@@ -59,9 +63,10 @@ class _TerminalView:
             if len(policies) > 1:
                 console.print(policy.name, style="bold", markup=False)
             try:
-                for piece in policy.answer(text):
-                    sys.stdout.write(printable(piece))
-                    sys.stdout.flush()
+                with closing(policy.answer(text)) as pieces:
+                    for piece in pieces:
+                        sys.stdout.write(printable(piece))
+                        sys.stdout.flush()
             finally:
                 print("\n")
 
@@ -83,9 +88,10 @@ class _TerminalView:
         with Live(console=console, refresh_per_second=8, transient=True) as live:
             try:
                 for index, policy in enumerate(policies):
-                    for piece in policy.answer(text):
-                        written[index] += piece
-                        live.update(table())
+                    with closing(policy.answer(text)) as pieces:
+                        for piece in pieces:
+                            written[index] += piece
+                            live.update(table())
             finally:
                 live.stop()
                 console.print(table(), "")

@@ -16,7 +16,7 @@ EXAMPLE = "plumbob push car-answers team/car-answers"
 def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder that export wrote")
     parser.add_argument("repo", metavar="TEAM/NAME", help="the repository, made where it is not there; token: HF_TOKEN")
-    parser.add_argument("--public", action="store_true", help="the repository is, or becomes, one that all may read")
+    parser.add_argument("--public", action="store_true", help="to one that all may read, made so where it is not there")
     parser.add_argument("--dry-run", action="store_true", help="say what would be uploaded, and send nothing")
     add_json(parser)
 

@@ -32,7 +32,7 @@ def add_options(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     token = token_of(arguments)
     also = dict(_pair(text) for text in arguments.also)
-    if len(also) < len(arguments.also) or arguments.name in also:
+    if len(also) < len(arguments.also):
         raise UserError("--also: a name is given twice; give each policy its own")
     if not 0 < arguments.kv_cache_gib < float("inf"):
         raise UserError(f"--kv-cache-gib={arguments.kv_cache_gib}: expected a number above 0")

@@ -38,9 +38,11 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     from plumbob.console.display import print_json
+    from plumbob.core.outside import from_outside
     from plumbob.driver.run_folder.listed_run import listed_run, runs_in
 
-    folder: Path = arguments.folder.expanduser()
+    with from_outside(f"{arguments.folder}: cannot be looked into", "give a folder of runs that may be read"):
+        folder: Path = arguments.folder.expanduser()
     found = sorted((listed_run(path) for path in runs_in(folder)), key=lambda run: -run.changed)
     if arguments.json:
         print_json({"folder": str(folder), "runs": [run.as_dict() for run in found]}, sys.stdout)

@@ -42,8 +42,7 @@ def add_options(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """What the options leave open is asked for on a terminal; elsewhere it is its default, or an error."""
     asks = sys.stdin.isatty() and sys.stdout.isatty() and not arguments.json
-    path: Path = (arguments.output or Path("plumbob.yaml")).expanduser()
-    _check_free(path)
+    path = _free(arguments.output or Path("plumbob.yaml"))
     text = yaml_text(_asked(arguments) if asks else _given(arguments), str(path))
     with from_outside(f"{path}: cannot be written", "give another --output"), path.open("x", encoding="utf-8") as file:
         file.write(text)
@@ -56,15 +55,17 @@ def run(arguments: Namespace) -> int:
     return OK
 
 
-def _check_free(path: Path) -> None:
-    """Before anything is asked."""
+def _free(path: Path) -> Path:
+    """Where the file will be, checked before anything is asked."""
     with from_outside(f"{path}: cannot be looked at", "give another --output"):
+        path = path.expanduser()
         if path.suffix not in (".yaml", ".yml"):
             raise UserError(f"--output={path}: expected a name that ends in .yaml")
         if path.exists() or path.is_symlink():
             raise UserError(f"{path}: is there already, and nothing is overwritten; give another --output")
         if not path.absolute().parent.is_dir():
             raise UserError(f"{path}: its folder is not there; make it, or give another --output")
+    return path
 
 
 def _given(arguments: Namespace) -> Answers:

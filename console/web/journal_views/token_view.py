@@ -109,7 +109,7 @@ def derived(numbers: Mapping[str, Numbers | None], mask: NDArray[np.bool_], gamm
 
 def waterfall(shaping: str) -> list[dict[str, Any]] | None:
     """How the score became what was learnt from: amounts that are added, and the level after "total", "scale", "clip"
-    and "return". None where the journal does not say.
+    and "return". A teacher's step has no total before it. None where the journal does not say.
     """
     try:
         record = json.loads(shaping or "null")
@@ -119,8 +119,10 @@ def waterfall(shaping: str) -> list[dict[str, Any]] | None:
         return None
     bars: list[dict[str, Any]] = []
     total = {"name": "total", "value": number_at(record, "total"), "kind": "total"}
-    level, is_summed = 0.0, False
-    for step in list_at(record, "steps"):
+    level, steps = 0.0, list_at(record, "steps")
+    # Distillation learns from no reward: there are no parts to be summed.
+    is_summed = any(text_at(step, "kind") == "teacher" for step in steps)
+    for step in steps:
         kind, name, value = text_at(step, "kind"), text_at(step, "name"), number_at(step, "value")
         if kind is None or value is None:
             continue

@@ -148,6 +148,12 @@ def list_at(content: Any, *keys: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
+def object_at(content: Any, *keys: str) -> Mapping[str, Any]:
+    """Empty for what is no object."""
+    found = at(content, *keys)
+    return found if isinstance(found, Mapping) else {}
+
+
 def finite_number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -11,6 +11,7 @@ from plumbob.console.web.run_files.run_content import (
     last_lines,
     list_at,
     number_at,
+    object_at,
     read_grown,
     read_object,
     text_at,
@@ -32,8 +33,7 @@ def run_details(place: RunPlace, facts: RunFacts) -> dict[str, Any]:
     resolved = read_object(place.file(RESOLVED_FILE), unread)
     summary = read_object(place.file(SUMMARY_FILE), unread)
     status = read_object(place.file(STATUS_FILE), unread)
-    stages = at(summary, "stages")
-    stages = stages if isinstance(stages, Mapping) else {}
+    stages = object_at(summary, "stages")
     return facts.of(place) | {
         "status": status or None,
         "summary": summary or None,

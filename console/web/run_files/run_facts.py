@@ -15,6 +15,7 @@ from plumbob.console.web.run_files.run_content import (
     last_lines,
     list_at,
     number_at,
+    object_at,
     read_object,
     text_at,
 )
@@ -81,7 +82,7 @@ def _facts(place: RunPlace, folders: list[str], signature: Signature) -> dict[st
     stages, newest = _stages(place, folders, summary, damaged)
     config = at(resolved, "config")
     metrics = {name: value for tail in newest for name, value in _metrics(tail).items()}
-    alarms = [alarm for name in at(summary, "stages") or {} for alarm in list_at(summary, "stages", name, "monitors")]
+    alarms = [alarm for name in object_at(summary, "stages") for alarm in list_at(summary, "stages", name, "monitors")]
     num_live = sum(name.startswith(ALARM) for name in _metrics(newest[-1])) if newest else 0
     return {
         "id": place.id,
@@ -134,7 +135,7 @@ def _stages(
 ) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
     """Each stage's line, and the newest records of those that have some."""
     stages, newest = [], []
-    done = at(summary, "stages") or {}
+    done = object_at(summary, "stages")
     for folder in folders:
         path = place.file(folder, METRICS_FILE)
         records, num_damaged = json_lines(last_lines(path, TAIL_BYTES))
@@ -147,8 +148,7 @@ def _stages(
         if records:
             newest.append(records)
         own = place.id if not folder else f"{place.id}{SEPARATOR}{folder}"
-        ended = isinstance(done, Mapping) and name in done
-        ended = ended or (folder != "" and place.file(folder, SUMMARY_FILE) is not None)
+        ended = name in done or (folder != "" and place.file(folder, SUMMARY_FILE) is not None)
         step, num_steps = number_at(last, "step"), number_at(last, "num_steps")
         stages.append({"name": name, "id": own, "step": step, "num_steps": num_steps, "is_finished": ended})
     return stages, newest

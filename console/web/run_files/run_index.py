@@ -10,6 +10,7 @@ from pathlib import Path
 from starlette.exceptions import HTTPException
 
 from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.console.web.run_files.run_content import MAX_OBJECT_BYTES, json_lines, text_at
 from plumbob.driver.run_folder.folder import EVENTS_FILE, SUMMARY_FILE
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE
 
@@ -59,12 +60,23 @@ class RunPlace:
         """Names of the folders of stages, in the order in which they began; "" alone where the run is one stage."""
         if self.file(METRICS_FILE) is not None:
             return [""]
-        found = []
+        found, began = [], self._stages_begun()
         for path in self.listing():
             file = None if path.name.startswith(".") else self.file(path.name, METRICS_FILE)
             if file is not None or (path.is_dir() and self.file(path.name, SUMMARY_FILE) is not None):
-                found.append((_when_begun(path), path.name))
-        return [name for _, name in sorted(found)] or [""]
+                found.append((began.get(path.name, len(began)), _when_begun(path), path.name))
+        return [name for *_, name in sorted(found)] or [""]
+
+    def _stages_begun(self) -> dict[str, int]:
+        """Stage -> its place in the order in which the run recorded that they began: copied files tell no times."""
+        path = self.file(EVENTS_FILE)
+        try:
+            lines = [] if path is None else path.read_bytes()[:MAX_OBJECT_BYTES].splitlines()
+        except OSError:
+            lines = []
+        events, _ = json_lines(line for line in lines if b'"stage_began"' in line)
+        names = [name for event in events if (name := text_at(event, "stage")) is not None]
+        return {name: place for place, name in enumerate(dict.fromkeys(names))}
 
     def stage_folder(self, stage: str | None) -> str:
         """The name of a stage's folder: of none that is named the newest with steps, of the run's own the run's folder.

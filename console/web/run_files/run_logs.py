@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
 
@@ -24,7 +24,10 @@ def log_files(place: RunPlace) -> dict[str, Any]:
     """Name, size and time of each log; the driver's first."""
     files = []
     for name, path in _logs(place).items():
-        found = path.stat()
+        try:
+            found = path.stat()
+        except OSError:  # It was removed since it was listed.
+            continue
         files.append({"name": name, "bytes": found.st_size, "updated": found.st_mtime})
     return {"files": files}
 
@@ -40,29 +43,41 @@ def _logs(place: RunPlace) -> dict[str, Path]:
     return found
 
 
-def log_after(place: RunPlace, name: str, cursor: str, limit: int) -> dict[str, Any]:
-    """`text` of a log from a cursor on, at most `limit` bytes of it (of all together: `limit` of each)."""
+def log_after(place: RunPlace, name: str, cursor: str, limit: int, is_written: bool) -> dict[str, Any]:
+    """`text` of a log from a cursor on, at most `limit` bytes of it (of all together: `limit` of each).
+
+    `more`: there is more to be read now.
+
+    Args:
+        is_written: somebody may still end the last line; otherwise it is given as it is.
+    """
     logs = _logs(place)
     if name == MERGED:
-        return _merged(logs, cursor, limit)
+        return _merged(logs, cursor, limit, is_written)
     if name not in logs:
         raise HTTPException(404, f"the run has no log {name[:80]!r}; it has {', '.join(logs) or 'none'}")
-    content, end, size = _read(logs[name], _offset(cursor), limit)
-    return {"text": content.decode("utf-8", "replace"), "cursor": str(end), "size": size}
+    part = _read(logs[name], _offset(cursor), limit, is_written)
+    text = part.content.decode("utf-8", "replace")
+    return {"text": text, "cursor": str(part.end), "size": part.size, "more": part.has_more}
 
 
-def _merged(logs: dict[str, Path], cursor: str, limit: int) -> dict[str, Any]:
+def _merged(logs: dict[str, Path], cursor: str, limit: int, is_written: bool) -> dict[str, Any]:
     """Each line with the name of its log before it; a line without a stamp stands below the one before it."""
     offsets = _offsets(cursor, list(logs))
     entries: list[tuple[bytes, int, list[str]]] = []
-    new, total = {}, 0
+    parts = {}
     for order, (name, path) in enumerate(logs.items()):
-        content, end, size = _read(path, offsets.get(name, _offset(cursor) if cursor == LAST else 0), limit)
-        new[name], total = end, total + size
-        entries += [(stamp, order, lines) for stamp, lines in _stamped(name, content)]
+        begin = offsets.get(name, _offset(cursor) if cursor == LAST else 0)
+        parts[name] = _read(path, begin, limit, is_written)
+        entries += [(stamp, order, lines) for stamp, lines in _stamped(name, parts[name].content)]
     entries.sort(key=lambda entry: entry[:2])
     text = "".join(line for _, _, lines in entries for line in lines)
-    return {"text": text, "cursor": ",".join(f"{name}={end}" for name, end in new.items()), "size": total}
+    return {
+        "text": text,
+        "cursor": ",".join(f"{name}={part.end}" for name, part in parts.items()),
+        "size": sum(part.size for part in parts.values()),
+        "more": any(part.has_more for part in parts.values()),
+    }
 
 
 def _stamped(name: str, content: bytes) -> Iterator[tuple[bytes, list[str]]]:
@@ -81,8 +96,17 @@ def _stamped(name: str, content: bytes) -> Iterator[tuple[bytes, list[str]]]:
         yield stamp, lines
 
 
-def _read(path: Path, offset: int | None, limit: int) -> tuple[bytes, int, int]:
-    """(whole lines, where they end, the size of the file); None asks for the last. A log that was cut begins anew."""
+class LogPart(NamedTuple):
+    """Attributes: content: whole lines. end: where they end. size: of the file. has_more: there are more of them."""
+
+    content: bytes
+    end: int
+    size: int
+    has_more: bool
+
+
+def _read(path: Path, offset: int | None, limit: int, is_written: bool) -> LogPart:
+    """At most `limit` bytes; None asks for the last. A log that was cut begins anew."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -90,12 +114,15 @@ def _read(path: Path, offset: int | None, limit: int) -> tuple[bytes, int, int]:
             file.seek(start)
             content = file.read(limit)
     except OSError:
-        return b"", offset or 0, 0
+        return LogPart(b"", offset or 0, 0, False)
     if offset is None and start:
         cut = content.find(b"\n") + 1
         start, content = start + cut, content[cut:]
+    is_rest = start + len(content) >= size
     end = content.rfind(b"\n") + 1 or (len(content) if len(content) == limit else 0)
-    return content[:end], start + end, size
+    if is_rest and not is_written:
+        end = len(content)
+    return LogPart(content[:end], start + end, size, end > 0 and not is_rest)
 
 
 def _offset(cursor: str) -> int | None:

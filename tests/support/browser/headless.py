@@ -19,6 +19,8 @@ REQUIRED = "PLUMBOB_NEEDS_BROWSER"
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-extensions"),
+    # A container's /dev/shm may be too small for a page.
+    "--disable-dev-shm-usage",
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-default-apps"),
     # Whatever a page would load from elsewhere fails, and is seen in the console.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
@@ -32,12 +34,13 @@ KEYS = {"Enter": "\ue007", "Tab": "\ue004", "Escape": "\ue00c", "Space": " "} | 
 """Name of a key -> its letter in the protocol (w3.org/TR/webdriver2/#keyboard-actions); others are their own."""
 
 START_S = 60
+END_S = 10
 POLL_S = 0.05
 
 
 def find_browser() -> tuple[str, str]:
     """Paths of Chromium and its driver; where one is missing the test is skipped, or fails where it must not be."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if browser is None or driver is None:
         _cannot("there is no Chromium with its driver: `make test-browser` installs Debian's")
@@ -167,7 +170,11 @@ def headless_browser(folder: Path) -> Iterator[HeadlessBrowser]:
                 browser.close()
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _port(log: Path, process: subprocess.Popen[bytes]) -> int:

@@ -13,6 +13,7 @@ from plumbob.core.host_network import listening_socket
 
 TOKEN = "a-token-of-the-tests"
 START_S = 20
+END_S = 20
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def serving(root: Path, port: int = 0) -> Iterator[str]:
     port = listening.getsockname()[1]
     app = ui_app(root, TOKEN, port, is_local=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + START_S
     while not server.started:
@@ -32,4 +33,5 @@ def serving(root: Path, port: int = 0) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(END_S)
+        assert not thread.is_alive(), "the server did not end"

@@ -63,6 +63,9 @@ def test_a_checkpoint_is_asked_for_once(steering: ControlClient) -> None:
     over.report(replace(STATUS, step=replace(step, step=step.num_steps)), ControlRequests())
     with pytest.raises(UserError, match="made its last step, which is saved"):
         over.save(ME)
+    over.report(replace(STATUS, stage="eval", step=None), ControlRequests())
+    with pytest.raises(UserError, match=r"an evaluation makes no steps, .* plumbob stop"):
+        over.save(ME)
 
 
 def test_a_number_of_workers_is_kept_until_there_are_some(steering: ControlClient) -> None:

@@ -32,7 +32,7 @@ def test_a_resumed_run_keeps_the_name_that_its_metrics_have(tmp_path: Path, monk
     sink = JsonlSink(tmp_path)
     sink.append(StepRecord("ppo", 1, 9, {"kl": 0.5}, {}), now=1.0)
     sink.append(StepRecord("grpo", 2, 9, {"kl": 0.5}, {}), now=2.0)  # Resumed once by a version that gave it two.
-    sink.close()
+    sink.close(False)
     assert stage_of(GRPO, tmp_path) == "ppo"
     monkeypatch.setattr(prepared_run, "prepare", lambda _: PreparedStage((), lambda context: StageResult({"kl": 1.0})))
     nothing: Any = None

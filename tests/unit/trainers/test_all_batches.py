@@ -119,7 +119,7 @@ def test_rows_are_taken_of_every_field(batch: Batch, lengths: list[int]) -> None
     assert type(found) is type(batch)
     assert (found.num_rows, found.lengths.tolist()) == (2, [lengths[2], lengths[0]])
     for before, after in zip(leaves(batch), leaves(found), strict=True):
-        if isinstance(before, float):
+        if isinstance(before, float | bool):
             assert after == before
         else:
             first, _, third = before.tolist()
@@ -143,7 +143,9 @@ def test_a_field_that_is_added_is_taken_too() -> None:
 )
 def test_columns_that_are_padding_in_all_rows_are_left_out(batch: Any, width: int) -> None:
     found = batch.rows(np.array([1]))
-    wide = [leaf for leaf in leaves(found) if not isinstance(leaf, float) and leaf.ndim == batch.attention_mask.ndim]
+    wide = [
+        leaf for leaf in leaves(found) if not isinstance(leaf, float | bool) and leaf.ndim == batch.attention_mask.ndim
+    ]
     assert len(wide) >= 3 and {leaf.shape[-1] for leaf in wide} == {width}
 
 

@@ -35,6 +35,9 @@ export function address(path, params = {}) {
   return url;
 }
 
+/** The path of a run, or of a part of it ("/metrics"), at the server. */
+export const runAddress = (id, part = "") => `/api/runs/${encodeURIComponent(id)}${part}`;
+
 async function ask(url, options) {
   let response;
   try {

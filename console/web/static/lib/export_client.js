@@ -9,6 +9,9 @@ const IGNORED = new Set(["after"]);
 /** What a stage has that left none of them. */
 const NOTHING = { rollouts: { total: 0, rows: [] }, pairs: { available: false, rows: [] } };
 
+/** As the file names paths: with the run's id as it is. Of what follows it each part is escaped still. */
+const named = (path) => path.replace(/^\/api\/runs\/([^/]+)/, (_, id) => `/api/runs/${decodeURIComponent(id)}`);
+
 /** Path of a part of a run -> what answers it from that stage's data; null where the data has no such thing. */
 const ROUTES = [
   [/\/rollouts$/, "rollouts", (sample, _, asked) => rolloutListing(sample, asked)],
@@ -35,7 +38,7 @@ export function exportClient(data) {
   const get = async (path, params = {}) => {
     if (path === "/api/session") return data.session;
     const asked = Object.fromEntries(Object.entries(params).filter(([name, value]) => !IGNORED.has(name) && value !== null && value !== undefined));
-    const found = answer(data, path, asked);
+    const found = answer(data, named(path), asked);
     if (found === null) throw new ServerError(NOT_HERE, 404);
     return found;
   };

@@ -94,10 +94,10 @@ export function rolloutRow({ rows }, step, number) {
   };
 }
 
-/** As the server's pairs. `pairs`: of the file, with all the rows that it has. */
+/** As the server's pairs. `pairs`: of the file, with all the rows that it has; its `total` is the run's. */
 export function pairListing(pairs, asked) {
   const orders = { index: (a, b) => a.index - b.index, margin: (a, b) => a.margin - b.margin, disagreement: (a, b) => a.margin - b.margin };
   const listed = asked.sort === "disagreement" ? pairs.rows.filter((pair) => pair.margin < 0) : [...pairs.rows];
   listed.sort(orders[asked.sort ?? "margin"]);
-  return { ...pairs, rows: paged(listed, asked), matching: listed.length };
+  return { ...pairs, rows: paged(listed, asked), matching: listed.length, num_rows: pairs.rows.length, sampled_of: pairs.total };
 }

@@ -49,6 +49,12 @@ export function moment(time) {
 /** The time of day alone. */
 export const clock = (time) => (isMissing(time) ? NONE : moment(time).slice(11));
 
+/** What workers had reserved for how long: 1.2 CPU h, 0.4 GPU h. `unit`: behind CPU and GPU. */
+export function cost({ cpu_hours: cpu, gpu_hours: gpu }, unit = "h") {
+  const parts = [[cpu, "CPU"], [gpu, "GPU"]].filter(([hours, name]) => !isMissing(hours) && (hours > 0 || name === "CPU"));
+  return parts.map(([hours, name]) => `${number(hours)} ${name} ${unit}`).join(", ") || NONE;
+}
+
 export function bytes(count) {
   if (isMissing(count)) return NONE;
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];

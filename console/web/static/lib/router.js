@@ -25,6 +25,15 @@ const ROUTES = [
   ["/run/:id/logs", "logs"],
 ];
 
+/** What an escaped text stands for; one that is none, such as "50%", stands for itself. */
+export function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 const parts = (path) => path.split("/").filter(Boolean);
 
 /** @returns {Record<string, string>|null} the named parts of the path where the pattern fits */
@@ -33,7 +42,7 @@ function matched(pattern, path) {
   if (wanted.length !== given.length) return null;
   const params = {};
   for (const [index, part] of wanted.entries()) {
-    if (part.startsWith(":")) params[part.slice(1)] = decodeURIComponent(given[index]);
+    if (part.startsWith(":")) params[part.slice(1)] = decoded(given[index]);
     else if (part !== given[index]) return null;
   }
   return params;
@@ -52,6 +61,12 @@ export function parse(hash) {
 
 /** "/run/ID/…" of parts that are escaped. */
 export const runPath = (id, ...rest) => ["/run", ...[id, ...rest].map((part) => encodeURIComponent(part))].join("/");
+
+/** "/compare/ID,ID,…": escaped twice, so that a comma within an id is none between two when the path is taken apart. */
+export const comparePath = (ids) => `/compare/${ids.map((id) => encodeURIComponent(encodeURIComponent(id))).join(",")}`;
+
+/** The ids of a compare path's part. */
+export const comparedIds = (part) => part.split(",").map(decoded);
 
 /** What a link to that path says; parameters that are null, undefined or "" are left out. */
 export function href({ path, params = {} }) {

@@ -1,4 +1,5 @@
 // One run as it goes: what it is, its steps and its events, each read once and then continued by server-sent events.
+import { runAddress } from "./client.js";
 import { useEffect, useRef, useState } from "./html.js";
 
 /**
@@ -34,7 +35,7 @@ export function stageOf({ stages, stage }, route) {
 export function useRun(client, id) {
   const [state, setState] = useState({ run: null, error: null });
   const retry = () => {
-    client.get(`/api/runs/${id}`).then(
+    client.get(runAddress(id)).then(
       (run) => setState({ run, error: null }),
       (error) => setState((before) => ({ ...before, error })),
     );
@@ -58,7 +59,7 @@ async function readAll(client, path, params, take) {
  * @returns {() => void} closes it
  */
 function follow(client, id, stage, update, onRun) {
-  const path = `/api/runs/${id}`;
+  const path = runAddress(id);
   const cursors = {};
   let [close, isClosed] = [() => {}, false];
   const change = (next) => { if (!isClosed) update(next); };

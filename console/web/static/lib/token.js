@@ -1,4 +1,5 @@
 // The token of a server that is not for this machine alone: kept for this tab, and never in the address.
+import { decoded } from "./router.js";
 
 const KEY = "plumbob-token";
 
@@ -14,7 +15,7 @@ export const forgetToken = () => sessionStorage.removeItem(KEY);
 export function tokenFromAddress() {
   const found = /^#token=(.+)$/.exec(location.hash);
   if (!found) return;
-  saveToken(decodeURIComponent(found[1]));
+  saveToken(decoded(found[1]));
   history.replaceState(null, "", "#/");
 }
 

@@ -37,7 +37,7 @@ export function numbersOf(tokens, index) {
     const logprob = numberOf("logprob");
     numbers.splice(1, 0, ["probability", logprob === null ? NONE : `${(100 * Math.exp(logprob)).toFixed(2)} %`]);
   }
-  if (tokens.clipped) numbers.push(["clipped", !isWritten ? NONE : tokens.clipped[index] ? "yes: no gradient" : "no"]);
+  if (tokens.clipped) numbers.push(["clipped", !isWritten ? NONE : tokens.clipped[index] ? "yes" : "no"]);
   numbers.push(["written by", isWritten ? "the policy" : "not the policy: masked"]);
   numbers.push(["version", tokens.version[index] < 0 ? NONE : String(tokens.version[index])]);
   numbers.push(["id", String(tokens.id[index])]);

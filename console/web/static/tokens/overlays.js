@@ -16,7 +16,7 @@ export const OVERLAYS = [
     name: "Entropy",
     unit: "nats",
     centre: 0,
-    meaning: "Entropy of the policy's distribution over the next token, where this one was written.",
+    meaning: "Entropy of the learner's own distribution over the next token at this place, whatever version wrote the token.",
     values: (tokens) => tokens.entropy,
   },
   {
@@ -24,7 +24,7 @@ export const OVERLAYS = [
     name: "Advantage",
     unit: "",
     centre: 0,
-    meaning: "What the update multiplies the token's gradient by: above 0 makes it more likely.",
+    meaning: "By the estimator: a policy gradient makes tokens above 0 likelier. Of online DPO 1 marks the best answer, -1 the worst.",
     values: (tokens) => tokens.advantage,
   },
   {
@@ -56,7 +56,7 @@ export const OVERLAYS = [
     name: "Sampler gap",
     unit: "nats",
     centre: 0,
-    meaning: "How far apart the sampler and the learner are on the log-probability of the same token by the same weights.",
+    meaning: "How far apart sampler and learner are on the token's log-probability. Of an older version the weights differ too.",
     values: (tokens) => tokens.sampler_gap,
   },
   {
@@ -64,7 +64,7 @@ export const OVERLAYS = [
     name: "Ratio",
     unit: "",
     centre: 1,
-    meaning: "Importance ratio: the learner's probability over that at sampling. Underlined twice: clipped, no gradient.",
+    meaning: "Importance ratio: the token's probability in the update over that of the learner before it. Underlined twice: clipped.",
     values: (tokens) => tokens.ratio,
   },
   {

@@ -4,9 +4,10 @@ import { Swatch } from "../components/legend.js";
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Segmented } from "../components/segmented.js";
 import { Table } from "../components/table.js";
+import { runAddress } from "../lib/client.js";
 import { number, setting } from "../lib/format.js";
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
-import { href, runPath } from "../lib/router.js";
+import { comparedIds, href, runPath } from "../lib/router.js";
 import { withRecords } from "../lib/run_feed.js";
 import { metricNames, newest } from "../lib/series.js";
 
@@ -21,7 +22,7 @@ const stageIn = (run, wanted) => (run.stages.some(({ name }) => name === wanted)
 function useRunsOf(client, ids) {
   const [state, setState] = useState({ runs: null, configs: null, error: null });
   useEffect(() => {
-    const each = (path) => Promise.all(ids.map((id) => client.get(`/api/runs/${id}${path}`)));
+    const each = (path) => Promise.all(ids.map((id) => client.get(runAddress(id, path))));
     Promise.all([each(""), each("/config")]).then(
       ([runs, configs]) => setState({ runs, configs, error: null }),
       (error) => setState({ runs: null, configs: null, error }),
@@ -39,7 +40,7 @@ function useRecords(client, runs, stage) {
     let [isClosed, timer] = [false, 0];
     const readOne = async ({ id, ...run }) => {
       for (let answer = { more: true }; answer.more && !isClosed;) {
-        answer = await client.get(`/api/runs/${id}/metrics`, { stage: stageIn(run, stage), after: cursors[id] });
+        answer = await client.get(runAddress(id, "/metrics"), { stage: stageIn(run, stage), after: cursors[id] });
         cursors[id] = answer.cursor;
         const { records: added, reset } = answer;
         if (!isClosed && (added.length || reset)) setRecords((before) => ({ ...before, [id]: withRecords(reset ? [] : before[id] ?? [], added) }));
@@ -88,7 +89,7 @@ function Differences({ configs, sources }) {
 }
 
 export function CompareView({ client, route, navigate }) {
-  const ids = route.params.ids.split(",");
+  const ids = comparedIds(route.params.ids);
   const { runs, configs, error } = useRunsOf(client, ids);
   const stages = [...new Set((runs ?? []).flatMap((run) => run.stages.map(({ name }) => name)))];
   const stage = route.query.stage ?? stageIn(runs?.[0] ?? { stages: [] });

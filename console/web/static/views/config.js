@@ -1,6 +1,7 @@
 // The settings of a run, what each means, where they differ from another run's, and what `plumbob verify` proves of them.
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Table } from "../components/table.js";
+import { runAddress } from "../lib/client.js";
 import { number, setting } from "../lib/format.js";
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
@@ -80,14 +81,14 @@ function useOther(client, id) {
   useEffect(() => {
     setState({ content: null, error: null });
     if (!id) return;
-    client.get(`/api/runs/${id}/config`).then((content) => setState({ content, error: null }), (error) => setState({ content: null, error }));
+    client.get(runAddress(id, "/config")).then((content) => setState({ content, error: null }), (error) => setState({ content: null, error }));
   }, [client, id]);
   return state;
 }
 
 export function ConfigView({ run, route, client, navigate }) {
   const { query } = route;
-  const { content, error, retry } = useLoaded(client, `/api/runs/${run.id}/config`);
+  const { content, error, retry } = useLoaded(client, runAddress(run.id, "/config"));
   const { content: all } = useLoaded(client, "/api/runs");
   const { content: other, error: otherError } = useOther(client, query.with);
   const rows = useMemo(() => (content ? settingRows(content, other) : []), [content, other]);

@@ -1,5 +1,6 @@
 // A group side by side: its prompt once, and every answer to it.
 import { ErrorNote, Loading } from "../components/notes.js";
+import { runAddress } from "../lib/client.js";
 import { number } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
@@ -12,7 +13,7 @@ import { Written } from "../rollouts/written.js";
 
 export function GroupView({ stage, route, client }) {
   const { id, step, group } = route.params;
-  const path = `/api/runs/${id}/rollouts/${step}/group/${encodeURIComponent(group)}`;
+  const path = runAddress(id, `/rollouts/${step}/group/${encodeURIComponent(group)}`);
   const { content, isOld, error, retry } = useLoaded(client, path, { stage });
   if (error && !isOld) return html`<${ErrorNote} error=${error} retry=${retry} />`;
   if (!content || isOld) return html`<${Loading} what="the group" />`;

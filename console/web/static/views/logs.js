@@ -1,5 +1,6 @@
 // What each worker printed, merged by time or apart; its end is followed while the run goes.
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
+import { runAddress } from "../lib/client.js";
 import { bytes } from "../lib/format.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
@@ -25,7 +26,7 @@ function useLog(client, id, name, isFollowed) {
     let [isClosed, timer] = [false, 0];
     const read = async () => {
       try {
-        const { text, cursor: next, size, more } = await client.get(`/api/runs/${id}/logs/${encodeURIComponent(name)}`, { after: cursor.current });
+        const { text, cursor: next, size, more } = await client.get(runAddress(id, `/logs/${encodeURIComponent(name)}`), { after: cursor.current });
         if (isClosed) return;
         cursor.current = next;
         setState((before) => ({ name, text: ((before.text ?? "") + text).slice(-MOST_LETTERS), size, error: null }));
@@ -72,7 +73,7 @@ function Files({ files, name, choose }) {
 
 export function LogsView({ run, route, client, navigate }) {
   const { query } = route;
-  const { content, error, retry } = useLoaded(client, `/api/runs/${run.id}/logs`);
+  const { content, error, retry } = useLoaded(client, runAddress(run.id, "/logs"));
   const change = (changed) => navigate({ path: route.path, params: { ...query, ...changed }, replace: true });
   if (error) return html`<${ErrorNote} error=${error} retry=${retry} />`;
   if (!content) return html`<${Loading} what="the logs" />`;

@@ -4,7 +4,8 @@ import { Empty } from "../components/notes.js";
 import { Table } from "../components/table.js";
 import { StateBadge } from "../components/state_badge.js";
 import { Tile } from "../components/tile.js";
-import { NONE, ago, duration, moment, number, setting } from "../lib/format.js";
+import { address, runAddress } from "../lib/client.js";
+import { NONE, ago, cost, duration, moment, number, setting } from "../lib/format.js";
 import { html, useMemo } from "../lib/html.js";
 import { metricWords } from "../lib/metric_words.js";
 import { href, runPath } from "../lib/router.js";
@@ -103,7 +104,7 @@ const runFacts = (run) => [
   ["began", moment(run.began)],
   ["last sign of life", ago(run.updated)],
   ["time", duration(run.seconds)],
-  ["cost", run.cpu_hours === null ? NONE : `${number(run.cpu_hours)} CPU hours`],
+  ["cost", cost(run, "hours")],
   ["model", run.model ?? NONE],
   ["kind", run.kind],
   ...Object.entries(run.machine ?? {}).map(([name, value]) => [name.replaceAll("_", " "), setting(value)]),
@@ -125,7 +126,7 @@ export function OverviewView({ run, feed, stage, client }) {
       ${result.length > 0 && html`<section class="panel"><h2>Result of ${stage}</h2><${Facts} facts=${result} /></section>`}
       ${run.stages.length > 1 && html`<section class="panel"><h2>Stages</h2><${Stages} run=${run} /></section>`}
       <section class="panel"><h2>Run</h2><${Facts} facts=${runFacts(run)} />
-        ${!client.isStatic && html`<p><a href=${`api/runs/${encodeURIComponent(run.id)}/export.html`} download>Export as one file</a></p>`}
+        ${!client.isStatic && html`<p><a href=${address(runAddress(run.id, "/export.html")).href} download>Export as one file</a></p>`}
       </section>
     </div>`;
 }

@@ -4,6 +4,7 @@ import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Pager } from "../components/pager.js";
 import { Segmented } from "../components/segmented.js";
 import { Tile } from "../components/tile.js";
+import { runAddress } from "../lib/client.js";
 import { number, percent } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
@@ -20,7 +21,7 @@ const SORTS = [
 export function PairsView({ stage, route, client, navigate }) {
   const { query, params: { id } } = route;
   const [sort, offset] = [query.sort ?? SORTS[0].value, Number(query.offset ?? 0)];
-  const { content, error, isLoading, retry } = useLoaded(client, `/api/runs/${id}/pairs`, { stage, sort, limit: PAGE, offset });
+  const { content, error, isLoading, retry } = useLoaded(client, runAddress(id, "/pairs"), { stage, sort, limit: PAGE, offset });
   if (error) return html`<${ErrorNote} error=${error} retry=${retry} />`;
   if (!content) return html`<${Loading} what="pairs" />`;
   if (content.available === false) {
@@ -28,7 +29,7 @@ export function PairsView({ stage, route, client, navigate }) {
       <p>Reward models, the DPO family and KTO leave them when a stage with held-out records ends.</p><//>`;
   }
   const show = (changed) => navigate({ path: route.path, params: { ...query, ...changed } });
-  const { histogram, calibration } = content;
+  const { histogram, calibration, num_rows: numRows, sampled_of: sampledOf } = content;
   return html`
     <section class="panel">
       <h2>Held-out pairs</h2>
@@ -40,6 +41,7 @@ export function PairsView({ stage, route, client, navigate }) {
         ${histogram?.counts.length > 0 && html`<${Histogram} label="Margins: below 0 it disagrees" edges=${histogram.edges} counts=${histogram.counts} />`}
         ${calibration?.length > 0 && html`<${CalibrationPlot} bins=${calibration} />`}
       </div>
+      ${sampledOf > numRows && html`<p class="dim" role="status">${number(numRows)} pairs in this file, those of the lowest margin, of ${number(sampledOf)} in the run</p>`}
       <${Segmented} label="Show" options=${SORTS} value=${sort} onChange=${(value) => show({ sort: value, offset: "" })} />
     </section>
     <div class="pairs" aria-busy=${isLoading}>

@@ -1,6 +1,7 @@
 // The answers that were sampled: filters, a histogram of their scores, and a table. All that is chosen stands in the address.
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Pager } from "../components/pager.js";
+import { runAddress } from "../lib/client.js";
 import { number } from "../lib/format.js";
 import { html, useEffect } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
@@ -16,7 +17,7 @@ export function RolloutsView({ stage, route, client, navigate }) {
   const offset = Number(query.offset ?? 0);
   const sort = { key: query.sort ?? "step", order: query.order ?? "desc" };
   const asked = { stage, ...filtersOf(query), sort: sort.key, order: sort.order, limit: PAGE, offset };
-  const { content, error, isLoading, retry } = useLoaded(client, `/api/runs/${id}/rollouts`, asked);
+  const { content, error, isLoading, retry } = useLoaded(client, runAddress(id, "/rollouts"), asked);
   // What is opened from here most often is there before it is asked for.
   useEffect(() => { import("./tokens.js"); }, []);
   const show = (changed, replace = true) => navigate({ path: route.path, params: { ...query, offset: "", ...changed }, replace });

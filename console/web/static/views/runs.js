@@ -3,10 +3,10 @@ import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Segmented } from "../components/segmented.js";
 import { Progress, StateBadge } from "../components/state_badge.js";
 import { Table } from "../components/table.js";
-import { NONE, ago, duration, number } from "../lib/format.js";
+import { NONE, ago, cost, duration, number } from "../lib/format.js";
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
-import { href, navigate, runPath } from "../lib/router.js";
+import { comparePath, href, navigate, runPath } from "../lib/router.js";
 
 const STATES = ["all", "running", "finished", "stopped"];
 
@@ -51,8 +51,6 @@ function When({ run }) {
   return html`<span class="nowrap">${run.seconds_left === null ? NONE : `${duration(run.seconds_left)} left`}</span>`;
 }
 
-const cost = ({ cpu_hours: hours }) => (hours === null ? NONE : `${number(hours)} CPU h`);
-
 function columns(chosen, choose) {
   const box = (run) => html`<input type="checkbox" aria-label=${`compare ${run.name}`} checked=${chosen.has(run.id)} onChange=${() => choose(run)} />`;
   return [
@@ -81,15 +79,15 @@ function sorted(runs, { key, order }) {
   });
 }
 
-export function RunsView({ client, route }) {
+export function RunsView({ client }) {
   const { runs, error, connection, retry } = useRuns(client);
-  const [chosen, setChosen] = useState(() => new Set(route.query.chosen?.split(",")));
+  const [chosen, setChosen] = useState(new Set());
   const [sort, setSort] = useState({ key: "updated", order: "desc" });
   const [filter, setFilter] = useState("");
   const [state, setState] = useState("all");
   const choose = ({ id }) => setChosen((before) => new Set(before.has(id) ? [...before].filter((other) => other !== id) : [...before, id]));
   const compared = [...chosen].filter((id) => runs?.some((run) => run.id === id));
-  const compare = () => compared.length > 1 && navigate({ path: `/compare/${compared.map(encodeURIComponent).join(",")}` });
+  const compare = () => compared.length > 1 && navigate({ path: comparePath(compared) });
   useKeys("Runs", { c: ["compare the chosen runs", compare] });
   useEffect(() => { document.title = "Runs · Plumbob"; }, []);
   const shown = useMemo(() => {

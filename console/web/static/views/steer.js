@@ -2,6 +2,7 @@
 import { Empty } from "../components/notes.js";
 import { Table } from "../components/table.js";
 import { TokenForm } from "../components/token_form.js";
+import { runAddress } from "../lib/client.js";
 import { duration, moment } from "../lib/format.js";
 import { html, useState } from "../lib/html.js";
 import { eventText, secondsOf } from "../lib/marks.js";
@@ -64,7 +65,7 @@ function Requests({ run, client, onRefused }) {
   const [state, setState] = useState({ isBusy: false, message: "", error: null });
   const ask = (body) => {
     setState({ isBusy: true, message: "", error: null });
-    client.post(`/api/runs/${run.id}/steer`, body).then(
+    client.post(runAddress(run.id, "/steer"), body).then(
       ({ message }) => setState({ isBusy: false, message, error: null }),
       (error) => {
         setState({ isBusy: false, message: "", error });

@@ -2,6 +2,7 @@
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Table } from "../components/table.js";
 import { TimelineChart } from "../components/timeline_chart.js";
+import { runAddress } from "../lib/client.js";
 import { duration, number } from "../lib/format.js";
 import { html, useEffect, useMemo } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
@@ -28,7 +29,7 @@ function Shares({ workers }) {
 }
 
 export function TimelineView({ run, stage, client }) {
-  const { content, error, retry } = useLoaded(client, `/api/runs/${run.id}/timeline`, { stage });
+  const { content, error, retry } = useLoaded(client, runAddress(run.id, "/timeline"), { stage });
   const timeline = useMemo(() => content && { ...content, workers: content.workers.map((worker) => ({ ...worker, spans: withIdle(worker.spans) })) }, [content]);
   useEffect(() => {
     if (run.state !== "running") return undefined;

@@ -1,6 +1,7 @@
 // One answer, token by token: overlays on its text, all numbers of the current token, and how its reward came about.
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Segmented } from "../components/segmented.js";
+import { runAddress } from "../lib/client.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoaded } from "../lib/loaded.js";
@@ -27,7 +28,7 @@ const AROUND = {
 
 export function TokensView({ stage, route, client, navigate }) {
   const { id, step, row } = route.params;
-  const { content: answer, error, retry } = useLoaded(client, `/api/runs/${id}/rollouts/${step}/row/${row}`, { stage });
+  const { content: answer, error, retry } = useLoaded(client, runAddress(id, `/rollouts/${step}/row/${row}`), { stage });
   if (error) return html`<${ErrorNote} error=${error} retry=${retry} />`;
   if (!answer) return html`<${Loading} what="the answer" />`;
   const goTo = (place) => ({ path: runPath(id, "rollouts", place.step, place.row), params: route.query });

@@ -1,6 +1,8 @@
 """Logs one by one and merged, and who was at what when."""
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ DAY = "2026-11-30T21:41:"
 NOON = 1796074896.0
 """2026-11-30T21:41:36Z, in seconds since 1970."""
 
+RUNNING = f"process {os.getpid()} on {socket.gethostname()} since now\n"
+"""What the lock of a driver that is at work says."""
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
@@ -25,6 +30,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_logs_one_by_one(run: Path) -> None:
+    (run / "driver.lock").write_text(RUNNING)
     with served(run.parent) as client:
         names = [file["name"] for file in asked(client, "/api/runs/run/logs")["files"]]
         assert names == ["driver.log", "rollout-1.log"]
@@ -52,6 +58,31 @@ def test_logs_merged_by_their_stamps(run: Path) -> None:
         assert grown["text"] == f"rollout-1.log: {DAY}39.000Z more\n"
         assert asked(client, "/api/runs/run/logs/merged", after=grown["cursor"])["text"] == ""
         assert asked(client, "/api/runs/run/logs/merged", after=-1, limit=40)["text"].count("\n") == 2
+
+
+@pytest.mark.parametrize("name", ["rollout-1.log", "merged"])
+def test_a_last_line_without_an_end_is_shown_once_nobody_can_end_it(run: Path, name: str) -> None:
+    with (run / "logs" / "rollout-1.log").open("a") as file:
+        file.write("Segmentation fa")
+    with served(run.parent) as client:
+        (run / "driver.lock").write_text(RUNNING)
+        written = asked(client, f"/api/runs/run/logs/{name}")
+        assert "Segmentation" not in written["text"]
+        (run / "driver.lock").unlink()
+        rest = asked(client, f"/api/runs/run/logs/{name}", after=written["cursor"])
+        assert rest["text"].rstrip().endswith("Segmentation fa")
+        assert asked(client, f"/api/runs/run/logs/{name}", after=rest["cursor"])["text"] == ""
+
+
+@pytest.mark.parametrize("name", ["rollout-1.log", "merged"])
+def test_a_log_is_read_in_parts(run: Path, name: str) -> None:
+    """A line of 34 bytes and one of 15: at most 40 bytes at once."""
+    (run / "driver.log").unlink()
+    with served(run.parent) as client:
+        first = asked(client, f"/api/runs/run/logs/{name}", limit=40)
+        rest = asked(client, f"/api/runs/run/logs/{name}", limit=40, after=first["cursor"])
+    assert (first["text"].count("\n"), first["more"]) == (1, True)
+    assert rest["text"].endswith("  of two lines\n") and rest["more"] is False
 
 
 def test_a_timeline_of_a_trace(run: Path) -> None:

@@ -11,10 +11,13 @@ import pytest
 
 from plumbob.console.web.run_files.run_facts import RunFacts
 from plumbob.console.web.run_files.run_index import RunIndex
-from tests.support.finished_run import finished_run, write_metrics
+from tests.support.finished_run import finished_pipeline, finished_run, write_metrics
 from tests.support.served_runs import asked, served
 
 STOPPED = {"time": "2026-11-30T21:41:36.226Z", "event": "stopped", "why": "the run was asked to stop"}
+
+NO_OBJECTS = b'{"stages": 3, "config": 3, "workers": 3, "least": 3, "metrics": 3, "seconds": 3, "stage": 3}\n'
+"""JSON, but with a number wherever a run would write more."""
 
 
 def line_of(root: Path, run_id: str) -> dict[str, Any]:
@@ -41,6 +44,19 @@ def test_of_a_pipeline_the_newest_stage_with_steps_is_shown(client: httpx.Client
 def test_a_stage_is_asked_for_by_an_id_of_its_own(client: httpx.Client) -> None:
     assert asked(client, "/api/runs/toy~ppo")["id"] == "toy"
     assert client.get("/api/runs/toy~data").status_code == 404
+
+
+def test_stages_stand_in_the_order_that_the_run_recorded(tmp_path: Path) -> None:
+    """Whatever a copy made of the files' times; twice began the stage that a resumed run was at."""
+    run = finished_pipeline(tmp_path / "toy")
+    ended = [*(path.name for path in (run / name for name in ("sft", "reward", "ppo", "dpo")) if path.is_dir())]
+    for age, name in enumerate(ended):
+        os.utime(run / name / "metrics.jsonl", (1e9 - age, 1e9 - age))
+    folders = RunIndex(tmp_path).find("toy").stage_folders()
+    assert [name for name in folders if name in ended] == ended[::-1]
+    events = [{"event": "stage_began", "stage": name} for name in (*ended, ended[1])]
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert RunIndex(tmp_path).find("toy").stage_folders()[: len(ended)] == ended
 
 
 def test_the_overview_has_findings_notes_and_names(client: httpx.Client) -> None:
@@ -119,7 +135,7 @@ def test_an_unchanged_run_is_not_read_again(tmp_path: Path, monkeypatch: pytest.
     assert facts.of(place)["step"] == 31 and read == ["run", "run"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"[]\n", b"\xff\xfe\n", b'{"a":' * 5000 + b"\n"], ids=len)
+@pytest.mark.parametrize("damage", [b"", b"[]\n", b"\xff\xfe\n", b'{"a":' * 5000 + b"\n", NO_OBJECTS], ids=len)
 def test_damaged_files_are_said_and_end_nothing(tmp_path: Path, damage: bytes) -> None:
     """Each of a run's files in turn."""
     names = (

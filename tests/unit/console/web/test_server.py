@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 
 from plumbob.console.web.server import serve_ui
 from plumbob.core.errors import UserError
@@ -137,6 +138,12 @@ def test_from_elsewhere_nothing_is_read_without_the_token(runs: Path) -> None:
         assert known.status_code == 204
         assert "HttpOnly" in known.headers["set-cookie"] and "SameSite=strict" in known.headers["set-cookie"]
         assert client.get("/api/runs").status_code == 200  # The client keeps the cookie.
+        assert asked(client, "/api/session")["can_steer"] is False
+        (kept,) = client.cookies.values()
+        assert TOKEN not in known.headers["set-cookie"]
+        steering = {"X-Plumbob-Token": kept}  # Whoever listens on another port of the host is sent it too.
+        assert client.post("/api/runs/toy/steer", json={"action": "stop"}, headers=steering).status_code == 401
+        assert client.post("/api/session", json={"token": kept}).status_code == 401
         # A stream bears the cookie too; steering needs the header all the same.
         assert client.post("/api/runs/toy/steer", json={"action": "stop"}).status_code == 401
 
@@ -146,3 +153,11 @@ def test_a_server_for_others_is_not_opened_without_a_token(tmp_path: Path) -> No
         serve_ui(tmp_path, "0.0.0.0", 0, None)
     with pytest.raises(UserError, match="there is no such folder"):
         serve_ui(tmp_path / "none", "127.0.0.1", 0, None)
+
+
+def test_the_address_that_is_printed_holds_any_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: sockets[0].close())
+    serve_ui(tmp_path, "127.0.0.1", 0, "50% of/#")
+    assert "/#token=50%25%20of%2F%23\n" in capsys.readouterr().out

@@ -65,3 +65,8 @@ def test_what_others_wrote_is_as_they_published_it() -> None:
         if path.is_file() and path.name != "VERSIONS.md"
     }
     assert listed == found
+
+
+def test_a_runs_address_is_made_where_its_id_is_escaped() -> None:
+    made = [named(path) for path in MODULES if re.search(r"api/runs/\$\{", path.read_text(encoding="utf-8"))]
+    assert made == ["lib/client.js", "lib/export_client.js"]

@@ -103,6 +103,13 @@ def test_a_shut_gate_takes_the_parts_off_again() -> None:
     ]
 
 
+def test_what_a_teacher_gives_is_no_part_of_a_total() -> None:
+    steps = [{"name": "teacher", "kind": "teacher", "value": -0.75}]
+    found = waterfall(json.dumps({"steps": steps, "total": 0.0, "return": -0.75}))
+    assert found is not None
+    assert [(bar["name"], bar["value"]) for bar in found] == [("teacher", -0.75), ("return", -0.75)]
+
+
 @pytest.mark.parametrize("damaged", ["", "null", "[]", "{", "[" * 100_000, '"a"'])
 def test_what_is_no_record_of_the_shaping_draws_nothing(damaged: str) -> None:
     assert waterfall(damaged) is None

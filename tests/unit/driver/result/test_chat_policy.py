@@ -63,12 +63,15 @@ def test_the_oldest_turns_are_forgotten_where_positions_end(base: str) -> None:
     """256 positions, 64 of which are spared for an answer: two of these turns do not fit, one does."""
     (side,) = open_chat(base, None, ChatOptions(temperature=0.0, max_tokens=64, seed=0))
     "".join(side.answer("zq" * 50))
-    assert side.num_forgotten == 0
+    assert side.dialogue.num_forgotten == 0
     "".join(side.answer("qz" * 50))
-    assert side.num_forgotten == 1
+    assert side.dialogue.num_forgotten == 1
+    before = side.dialogue
     with pytest.raises(UserError, match=r"^base: the turn has \d+ tokens, and the model 256 positions"):
         "".join(side.answer("zq" * 150))
-    assert "".join(side.answer("hi"))  # The turn that was too long is taken back.
+    # Nothing is forgotten for a turn that is not taken.
+    assert side.dialogue == before and [turn["content"] for turn in before.turns[::2]] == ["qz" * 50]
+    assert "".join(side.answer("hi"))
 
 
 def test_what_spells_a_control_token_is_letters(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +107,12 @@ def test_a_prompt_template_takes_the_place_of_the_chat_template(base: str) -> No
     "".join(side.answer("first"))
     assert "".join(side.answer("red?")) == expected(base, base, "Question: red?\nAnswer:")
     assert side.notes[0].startswith("base: a turn is written as 'Question: {prompt}\\nAnswer:'")
+    before = side.dialogue
+    with pytest.raises(UserError, match=r"^base: a turn is written as .* has no place for a system message"):
+        side.reset("Be kind")
+    assert side.dialogue == before
+    side.reset()
+    assert side.dialogue.turns == ()
 
 
 def test_what_cannot_chat_is_refused(base: str, tmp_path: Path) -> None:

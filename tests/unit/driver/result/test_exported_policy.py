@@ -47,6 +47,40 @@ def test_an_adapter_goes_with_its_tokenizer_and_what_its_run_says(run: Path, bas
     assert (settings["kind"], settings["data"]["demonstrations"]) == ("sft", "rows.jsonl")
 
 
+def test_the_page_names_no_place(base: str, tmp_path: Path) -> None:
+    """Of a record written by hand: each value is one that settings can have, and none may be read on a hub."""
+    run = write_sft_run(tmp_path / "told", base)
+    resolved = json.loads((run / "resolved.json").read_text())
+    resolved["config"] |= {
+        "sinks": [{"kind": "mlflow", "tracking_uri": "sqlite:////home/me/ml.db"}],
+        "cluster": {"address": "head.internal:6379"},
+        "mixture": {"/home/me/a/rows.jsonl": 2.0, "/home/me/b/rows.jsonl": 1.0},
+        "texts": [
+            *("/home/me/rows.jsonl", "file:/home/me/ml.db", "a=/home/me/a b.jsonl", "see\n/home/me/notes"),
+            *("http://judge.internal:8000/v1", "Right / wrong: {prompt}</think>", "and/or", "team/base"),
+        ],
+    }
+    (run / "resolved.json").write_text(json.dumps(resolved))
+    export_policy(str(run), tmp_path / "out")
+    page = (tmp_path / "out/README.md").read_text()
+    places = ("home", "internal", "sinks:", "cluster:", "storage:", str(tmp_path))
+    assert not [place for place in places if place in page]
+    settings = yaml.safe_load(page.split("```yaml\n")[1].split("\n```")[0])
+    left_out = ["left out: it names a place"] * 4
+    assert settings["texts"] == ["rows.jsonl", *left_out, "Right / wrong: {prompt}</think>", "and/or", "team/base"]
+    assert settings["mixture"] == {"rows.jsonl": 2.0, "rows.jsonl (2)": 1.0}
+    assert settings["seed"] == resolved["config"]["seed"]
+
+
+def test_nothing_is_written_where_the_page_cannot_be_made(base: str, tmp_path: Path) -> None:
+    run = write_sft_run(tmp_path / "damaged", base)
+    (run / "summary.json").write_text("no JSON")
+    for merged in (False, True):
+        with pytest.raises(UserError, match=r"summary\.json: cannot be read"):
+            export_policy(str(run), tmp_path / "out", merged)
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_base_in_a_folder_is_told_of(run: Path, tmp_path: Path) -> None:
     exported = export_policy(str(run / "policy"), tmp_path / "out")
     (note,) = exported.notes
@@ -93,3 +127,5 @@ def test_options_that_do_not_go_together(run: Path, base: str, tmp_path: Path) -
         assert not out.exists()
     with pytest.raises(UserError, match="is there already"):
         export_policy(str(run), tmp_path)
+    with pytest.raises(UserError, match=r"^~nosuchuser/out: cannot be looked at"):
+        export_policy(str(run), Path("~nosuchuser/out"))

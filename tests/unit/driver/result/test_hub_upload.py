@@ -60,6 +60,15 @@ def test_a_public_repository_is_asked_for(hub: HubStandIn, folder: Path) -> None
     assert hub.repositories["team/new"].is_private is False
 
 
+def test_what_was_private_does_not_become_public_nor_is_said_to_be(hub: HubStandIn, folder: Path) -> None:
+    closed = hub.repositories["team/closed"] = HubRepository(is_private=True)
+    with pytest.raises(UserError, match=r"^team/closed: is private on http.*: make it public in its settings"):
+        upload(plan_upload(folder, "team/closed", is_public=True))
+    assert (closed.is_private, closed.files) == (True, {})
+    upload(plan_upload(folder, "team/closed", is_public=False))
+    assert (closed.is_private, len(closed.files)) == (True, 3)
+
+
 def test_a_hub_that_refuses_is_told_of_with_what_to_do(
     hub: HubStandIn, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,3 +105,5 @@ def test_names_and_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
         plan_upload(folder, "x", is_public=False)
     with pytest.raises(UserError, match=r"has neither config\.json nor adapter_config\.json: write one with"):
         plan_upload(tmp_path, "team/x", is_public=False)
+    with pytest.raises(UserError, match=r"^~nosuchuser/x: cannot be looked at"):
+        plan_upload(Path("~nosuchuser/x"), "team/x", is_public=False)

@@ -34,6 +34,7 @@ def test_a_full_model_has_adapters_beside_it_and_its_own_name(adapter: str, base
     assert (served.name, list(served.adapters)) == ("base", ["tuned"])
     # Two names that are one: the base gives way.
     assert served_models(adapter, "base", {}, "float32", tmp_path).name == "base-base"
+    assert served_models(adapter, "base", {"base-base": adapter}, "float32", tmp_path).name == "base-base-base"
 
 
 def test_what_vllm_does_not_compute_beside_is_merged(base: str, adapter: str, tmp_path: Path) -> None:
@@ -59,6 +60,13 @@ def test_what_one_server_cannot_hold_is_refused(adapter: str, base: str, tmp_pat
     ):
         with pytest.raises(UserError, match=message):
             served_models(adapter, None, {"x": also}, "float32", tmp_path)
+
+
+def test_no_policy_takes_the_place_of_the_one_that_was_asked_for(adapter: str, base: str, tmp_path: Path) -> None:
+    other = str(write_adapter(tmp_path / "other", base, seed=2))
+    for policy, name, taken in ((adapter, None, "tuned"), (adapter, "mine", "mine"), (base, None, "base")):
+        with pytest.raises(UserError, match=f"^--also {taken}={other}: {policy} is called {taken} itself"):
+            served_models(policy, name, {taken: other}, "float32", tmp_path)
 
 
 def test_the_server_is_started_as_samplers_are() -> None:

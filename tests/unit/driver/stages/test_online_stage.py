@@ -83,7 +83,7 @@ def test_a_stage_is_called_as_it_was_begun_whatever_its_algorithm(tmp_path: Path
     workers: Any = SimpleNamespace(
         start_samplers=lambda *_: world, start_scorers=lambda *_: world, start_learners=lambda _: world
     )
-    control: Any = SimpleNamespace(saved=lambda _: None)
+    control: Any = SimpleNamespace(saved=lambda _: None, is_save_requested=lambda: False)
     memory: Any = SimpleNamespace(take=lambda: 0.25)
     folder = tmp_path / "ppo"
     (folder / ANSWERS_FOLDER).mkdir(parents=True)

@@ -31,7 +31,7 @@ class RestartingSession:
 def context(tmp_path: Path) -> Any:
     memory = SimpleNamespace(take=lambda: 0.25)
     session: Any = RestartingSession()
-    control: Any = SimpleNamespace(saved=None)
+    control: Any = SimpleNamespace(saved=None, is_save_requested=None)
     return StageContext(session, control, tmp_path / "mine", Watching(), memory, "sft")  # type: ignore[arg-type]
 
 

@@ -72,7 +72,9 @@ def test_a_good_one_is_imported_in_the_check_and_called_by_nobody(tmp_path: Path
     check_reward(reward)
     (pid,) = (tmp_path / "imported").read_text().split()
     assert int(pid) != os.getpid() and not (tmp_path / "called").exists() and not Path(f"/proc/{pid}").exists()
-    assert open_scorer(reward, "cpu").score([ScoreRequest("q", "r")]) == [Score(2.0, {"mine": 1.0})]
+    assert open_scorer(reward, "cpu").score([ScoreRequest("q", "r")]) == [
+        Score(2.0, {"mine": 1.0}, weighted={"mine": 2.0})
+    ]
     assert len((tmp_path / "imported").read_text().split()) == 2
 
 

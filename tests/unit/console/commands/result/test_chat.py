@@ -12,26 +12,41 @@ from plumbob.console.cli import main
 from plumbob.console.commands.result.chat_view import open_view
 from plumbob.core.errors import UserError
 from plumbob.driver.result import chat_policy
+from plumbob.driver.result.chat_policy import ChatDialogue
 from tests.support.terminal import Terminal
 
 
 class EchoingPolicy:
-    """Answers with its name and what it was asked, in two pieces; refuses "no"."""
+    """Answers with its name and what it was asked, in two pieces; refuses "no", and system messages that are "no".
+
+    Where it is called "two", Ctrl-C is pressed while it answers "wait".
+    """
 
     notes = ("a note",)
-    num_forgotten = 0
 
     def __init__(self, name: str) -> None:
-        self.name, self.begun = name, list[str | None]()
+        self.name, self.begun, self.dialogue = name, list[str | None](), ChatDialogue()
 
     def reset(self, system: str | None = None) -> None:
+        if system == "no" and self.name == "two":
+            raise UserError("two: no place for a system message")
         self.begun.append(system)
+        self.dialogue = ChatDialogue()
 
     def answer(self, text: str) -> Iterator[str]:
         if text == "no":
             raise UserError(f"{self.name}: refused")
-        yield f"{self.name} "
-        yield f"hears {text}\x1b[31m"
+        try:
+            yield f"{self.name} "
+            if text == "wait" and self.name == "two":
+                raise KeyboardInterrupt
+            yield f"hears {text}\x1b[31m"
+        finally:
+            self.dialogue = self.dialogue.followed_by("user", text).followed_by("assistant", self.name)
+
+    @property
+    def prompts(self) -> list[str]:
+        return [turn["content"] for turn in self.dialogue.turns[::2]]
 
 
 @pytest.fixture
@@ -62,6 +77,45 @@ def test_a_script_gets_both_answers_as_one_object(
     assert main(["chat", "folder", "--json", "--beside"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == {"prompt": "hi", "answers": {"one": "one hears hi\x1b[31m", "two": "two hears hi\x1b[31m"}}
+
+
+def test_both_sides_hear_the_same_turns(
+    policies: list[EchoingPolicy], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first has answered when the second refuses, or Ctrl-C is pressed."""
+    typed = iter(("hi", "wait", "no", "/system no", "bye", "/quit"))
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+    assert main(["chat", "folder", "--beside"]) == 0
+    assert policies[0].prompts == policies[1].prompts == ["hi", "bye"]
+    assert "plumbob: two: no place for a system message" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_shown_beside", [True, False])
+def test_an_answer_that_is_interrupted_on_a_terminal_has_ended(is_shown_beside: bool, monkeypatch: Any) -> None:
+    """Also where the view is interrupted, between two pieces."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+
+    def interrupted(text: str) -> str:
+        if text == "one ":
+            raise KeyboardInterrupt
+        return text
+
+    monkeypatch.setattr("plumbob.console.commands.result.chat_view.printable", interrupted)
+    sides = [EchoingPolicy(name) for name in (("one", "two") if is_shown_beside else ("one",))]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        open_view(as_json=False).show("hi", sides)  # type: ignore[arg-type]
+    assert sides[0].prompts == ["hi"] and caught.tb is not None  # Whose frames would hold what has not ended.
+
+
+def test_ctrl_c_ends_a_pipe(policies: list[EchoingPolicy], monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hi\nwait\nnever\n"))
+    assert main(["chat", "folder", "--beside"]) == 130
+    written = capsys.readouterr()
+    assert "never" not in written.out and "plumbob: interrupted" in written.err
 
 
 @pytest.mark.parametrize(("columns", "are_beside"), [(100, True), (60, False)])

@@ -94,6 +94,8 @@ def test_a_folder_without_runs_says_how_to_begin_one(tmp_path: Path, capsys: pyt
     assert "plumbob run toy" in capsys.readouterr().out
     assert main(["runs", "list", str(tmp_path / "absent")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+    assert main(["runs", "list", "~nosuchuser/runs"]) == 2
+    assert "~nosuchuser/runs: cannot be looked into" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("num_bytes", "shown"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e9, "2.5 GB")])

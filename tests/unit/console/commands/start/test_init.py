@@ -112,6 +112,7 @@ def test_options_write_the_file_and_nothing_is_overwritten(
         (["--have", "text", "--file", "f", "--reward", "r"], "--reward=r: is for --have=prompts only"),
         (["--have", "text", "--file", "f", "--output", "first.txt"], "expected a name that ends in .yaml"),
         (["--have", "text", "--file", "f", "--output", "no/such.yaml"], "its folder is not there"),
+        (["--have", "text", "--file", "f", "--output", "~nosuchuser/a.yaml"], "a.yaml: cannot be looked at"),
     ],
 )
 def test_answers_that_do_not_go_together_are_named_and_nothing_is_written(
