@@ -121,7 +121,7 @@ LETTERS_LOOKED_AT = 4_000_000
 
 
 def likely_tokenizer(spec: NewLlamaSettings | NewBertSettings, texts: Sequence[str]) -> PreTrainedTokenizerBase:
-    """The tokenizer that a new model gets; of much text the one of its beginning, by which lengths are much the same."""
+    """The tokenizer that a new model gets; of much text that of its beginning, by which lengths are much the same."""
     ends = accumulate(map(len, texts))
     read = [text for text, end in zip(texts, ends, strict=True) if end - len(text) < LETTERS_LOOKED_AT]
     return _bpe_tokenizer(spec, read) if isinstance(spec, NewLlamaSettings) else _wordpiece_tokenizer(spec, read)
