@@ -1,7 +1,7 @@
 """About how long each stage of a run takes on this machine, before anything is loaded."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from itertools import chain, repeat
 from typing import assert_never
 
@@ -44,6 +44,8 @@ RAY_S, LEARNER_S, VLLM_S, TRANSFORMERS_S, SCORER_S, REOPENED_S = 12.0, 20.0, 32.
 own, the first learners, rollout workers by their engine, scorers, and learners with another model. What a hub has to
 send first is not in it."""
 
+TEXT, PAIRS, PROMPTS = "data.text", "data.pairs", "data.prompts"
+
 KTO_FORWARDS = 3
 """Of the reference over the responses, and of it and the policy over others' by which the KL is estimated."""
 
@@ -81,67 +83,71 @@ class _Times:
 
     def stages(self) -> Iterator[StageTime]:
         match self.run:
-            case PretrainRun() as run:
-                costs = self.costs.pretrained(run.policy.ref, run.policy.dtype)
-                yield from self.offline(run.stage, OfflineWork(run.pretrain), costs, LEARNER_S)
-            case PretrainEncoderRun() as run:
-                costs = self.costs.encoder(run.reward.encoder)
-                yield from self.offline(run.stage, OfflineWork(run.pretrain), costs, LEARNER_S)
-            case RewardRun() as run:
-                sequences = 1 if run.data.kind == "scores" else RESPONSES_OF_A_PAIR
-                work = OfflineWork(run.reward_training, sequences, predicted_share=0.0)
-                start_s = LEARNER_S if run.calibration.policy is None else LEARNER_S + _engine_s(run.rollout)
-                yield from self.offline(
-                    run.stage, work, self.costs.encoder(run.reward.encoder, run.reward.tuning), start_s
-                )
-            case SftRun() as run:
-                policy = expected_policy(run.policy.ref, run.policy.tuning)
-                work = OfflineWork(run.sft, 1, self.lengths.response_share)
-                yield from self.offline(run.stage, work, self.costs.policy(policy), LEARNER_S)
-            case DpoRun() as run:
-                policy = expected_policy(run.policy.ref, run.policy.tuning)
-                yield from self.offline(run.stage, self.of_pairs(run.dpo), self.costs.policy(policy), LEARNER_S)
-            case KtoRun() as run:
-                policy = expected_policy(run.policy.ref, run.policy.tuning)
-                work = OfflineWork(run.kto, 1, self.lengths.response_share, KTO_FORWARDS)
-                yield from self.offline(run.stage, work, self.costs.policy(policy), LEARNER_S)
+            case PipelineRun() as run:
+                yield from self.of_pipeline(run)
+            case EvalRun() as run:
+                yield from self.of_evaluation(run)
             case PpoRun() as run:
                 policy = expected_policy(run.policy.ref, run.policy.tuning)
                 scorers = [group for group in (run.reward, run.judge) if group is not None]
                 costs = self.online_costs(policy, run.rollout, scorers, run.teacher_refs)
                 start_s = max(LEARNER_S, _engine_s(run.rollout)) + SCORER_S * len(scorers)
                 yield online_time(run.stage, run.ppo, self.lengths.expected, costs, start_s)
-            case EvalRun() as run:
-                yield from self.of_evaluation(run)
-            case PipelineRun() as run:
-                yield from self.of_pipeline(run)
+            case _ as run:
+                is_calibrated = isinstance(run, RewardRun) and run.calibration.policy is not None
+                start_s = LEARNER_S + (_engine_s(run.rollout) if is_calibrated else 0.0)
+                yield offline_time(run.stage, self.sizes.learnt[run.stage], *self.of_file(run), start_s)
+
+    def of_file(
+        self, run: PretrainRun | PretrainEncoderRun | RewardRun | SftRun | DpoRun | KtoRun
+    ) -> tuple[OfflineWork, LearnerCosts]:
+        """What a stage does with the rows of its file. Of text, what is held out is not counted."""
+        costs, share = self.costs, self.lengths.response_share
+        heldout = sum(one.num_heldout for one in self.sizes.inputs if one.setting != TEXT)
+        match run:
+            case PretrainRun():
+                return OfflineWork(run.pretrain), costs.pretrained(run.policy.ref, run.policy.dtype)
+            case PretrainEncoderRun():
+                return OfflineWork(run.pretrain), costs.encoder(run.reward.encoder)
+            case RewardRun():
+                sequences = 1 if run.data.kind == "scores" else RESPONSES_OF_A_PAIR
+                work = OfflineWork(run.reward_training, sequences, 0.0, 0, heldout)
+                return work, costs.encoder(run.reward.encoder, run.reward.tuning)
+            case SftRun():
+                policy = expected_policy(run.policy.ref, run.policy.tuning)
+                return OfflineWork(run.sft, 1, share, 0, heldout), costs.policy(policy)
+            case DpoRun():
+                return self.of_pairs(run.dpo), costs.policy(expected_policy(run.policy.ref, run.policy.tuning))
+            case KtoRun():
+                policy = expected_policy(run.policy.ref, run.policy.tuning)
+                return OfflineWork(run.kto, 1, share, KTO_FORWARDS, heldout), costs.policy(policy)
             case _:
-                assert_never(self.run)
+                assert_never(run)
 
     def of_pipeline(self, run: PipelineRun) -> Iterator[StageTime]:
         """The first stage starts learners, which the others use again."""
         starts_s = chain((LEARNER_S,), repeat(REOPENED_S))
+
+        def offline(stage: str, work: OfflineWork, costs: LearnerCosts, more_s: float = 0.0) -> StageTime:
+            return offline_time(stage, self.sizes.learnt[stage], work, costs, next(starts_s) + more_s)
+
         ref, encoder, dtype = run.policy.ref, run.reward.encoder, run.policy.dtype
         if isinstance(ref, NewLlamaSettings):
-            costs = self.costs.pretrained(ref, dtype)
-            yield from self.offline("pretrain", OfflineWork(run.pretrain), costs, next(starts_s))
+            yield offline("pretrain", OfflineWork(run.pretrain), self.costs.pretrained(ref, dtype))
         if isinstance(encoder, NewBertSettings):
-            work = OfflineWork(run.pretrain_encoder)
-            yield from self.offline("pretrain-encoder", work, self.costs.encoder(encoder), next(starts_s))
+            yield offline("pretrain-encoder", OfflineWork(run.pretrain_encoder), self.costs.encoder(encoder))
         tuned, aligned = (expected_policy(ref, tuning, dtype) for tuning in (run.policy.sft_tuning, run.policy.tuning))
-        work = OfflineWork(run.sft, 1, self.lengths.response_share)
-        yield from self.offline("sft", work, self.costs.policy(tuned), next(starts_s))
-        costs = self.online_costs(aligned, run.rollout, [run.reward])
-        expected, asked = self.lengths.expected, run.calibration_prompts
-        rewarded = OfflineWork(run.reward_training, RESPONSES_OF_A_PAIR, 0.0, 0, self.num_heldout("data.pairs"))
+        yield offline("sft", OfflineWork(run.sft, 1, self.lengths.response_share), self.costs.policy(tuned))
+        costs, expected = self.online_costs(aligned, run.rollout, [run.reward]), self.lengths.expected
+        # The reward model is calibrated on what the first rollout workers sample.
+        asked = run.calibration_prompts
         sampled_s = costs.sampler.sample_s(SAMPLES_PER_PROMPT * asked, asked, *astuple(expected))
-        start_s = next(starts_s) + _engine_s(run.rollout) + sampled_s
-        yield from self.offline("reward", rewarded, self.costs.encoder(encoder), start_s)
+        work = OfflineWork(run.reward_training, RESPONSES_OF_A_PAIR, 0.0, 0, self.num_of(PAIRS, heldout=True))
+        yield offline("reward", work, self.costs.encoder(encoder), _engine_s(run.rollout) + sampled_s)
         yield online_time(algorithm_of(run.ppo.estimator), run.ppo, expected, costs, SCORER_S + next(starts_s))
-        yield from self.offline("dpo", self.of_pairs(run.dpo), self.costs.policy(aligned), next(starts_s))
-        num_prompts = min(run.evaluation.num_prompts, self.num_heldout("data.prompts") or run.evaluation.num_prompts)
-        shape = Evaluated(num_prompts, run.evaluation.samples_per_prompt, num_policies=3, num_compared=2)
-        yield evaluation_time(shape, expected, costs, 0.0)
+        yield offline("dpo", self.of_pairs(run.dpo), self.costs.policy(aligned))
+        prompts = min(run.evaluation.num_prompts, self.num_of(PROMPTS, heldout=True))
+        yield evaluation_time(Evaluated(prompts, run.evaluation.samples_per_prompt, 3, 2), expected, costs, 0.0)
 
     def of_evaluation(self, run: EvalRun) -> Iterator[StageTime]:
         """Of a policy; what reward models take for pairs is not counted."""
@@ -150,23 +156,16 @@ class _Times:
         has_baseline = open_baseline(run.policy) is not None
         num_policies = 1 + len(run.policy.also) + has_baseline
         costs = self.online_costs(expected_policy(run.policy.ref, None), rollout_of(run), [run.reward])
-        prompts = min(run.evaluation.num_prompts, self.num_used("data.prompts") or run.evaluation.num_prompts)
+        prompts = self.num_of(PROMPTS)
         compared = (num_policies - 1) if has_baseline else 0
         shape = Evaluated(prompts, run.evaluation.samples_per_prompt, num_policies, compared)
         start_s = max(LEARNER_S * has_baseline, _engine_s(run.rollout)) + SCORER_S
         yield evaluation_time(shape, self.lengths.expected, costs, start_s)
 
-    def offline(self, stage: str, work: OfflineWork, costs: LearnerCosts, start_s: float) -> Iterator[StageTime]:
-        """Of a stage whose rows are known."""
-        rows = self.sizes.learnt.get(stage)
-        if rows is not None and rows.lengths is not None:
-            heldout = work.num_heldout or sum(one.num_heldout for one in self.sizes.inputs[:1])
-            yield offline_time(stage, rows, replace(work, num_heldout=heldout), costs, start_s)
-
     def of_pairs(self, settings: DpoSettings) -> OfflineWork:
         has_reference = "reference" in dpo.roles_of(settings.loss)
-        share, heldout = self.lengths.response_share, self.num_heldout("data.pairs")
-        return OfflineWork(settings, RESPONSES_OF_A_PAIR, share, int(has_reference), heldout)
+        heldout = sum(one.num_heldout for one in self.sizes.inputs if one.setting.startswith(PAIRS))
+        return OfflineWork(settings, RESPONSES_OF_A_PAIR, self.lengths.response_share, int(has_reference), heldout)
 
     def online_costs(
         self,
@@ -181,11 +180,9 @@ class _Times:
             costs.policy(policy), costs.sampler(policy, rollout), tuple(map(costs.scorer, scorers)), graded
         )
 
-    def num_heldout(self, setting: str) -> int:
-        return sum(one.num_heldout for one in self.sizes.inputs if one.setting == setting)
-
-    def num_used(self, setting: str) -> int:
-        return sum(one.num_used for one in self.sizes.inputs if one.setting == setting)
+    def num_of(self, setting: str, heldout: bool = False) -> int:
+        """Records of an input that are used, or held out."""
+        return sum(one.num_heldout if heldout else one.num_used for one in self.sizes.inputs if one.setting == setting)
 
     def assumed(self) -> Iterator[str]:
         """What a person has to know of the seconds."""
