@@ -15,7 +15,7 @@ from plumbob.configs.settings.workers import (
     VllmEngine,
     WorkerGroupSettings,
 )
-from plumbob.driver.planning.durations.machine_rates import MachineRates, ProductRates
+from plumbob.driver.planning.durations.machine_rates import MachineRates
 from plumbob.driver.planning.durations.work_costs import LearnerCosts, SamplerCosts, ScorerCosts
 from plumbob.driver.planning.expected_memory import scorer_sizes
 from plumbob.driver.planning.expected_policy import ExpectedPolicy, expected_policy
@@ -64,8 +64,8 @@ class GroupCosts:
         serving = adapter_serving(rollout, policy.dtype, (policy.architecture,), policy.is_plain_lora)
         return SamplerCosts(
             policy.sizes,
-            self._of_group(policy.sizes, policy.dtype, rollout),
-            self.rates.read_bytes(),
+            self.rates.computing(policy.sizes, policy.dtype, self._threads(rollout)),
+            self.rates.reading(self._threads(rollout)),
             policy.weight_bytes,
             engine,
             rollout.num_workers * at_once,
@@ -74,15 +74,22 @@ class GroupCosts:
 
     def scorer(self, group: RewardGroupSettings) -> ScorerCosts:
         models = scorer_sizes(group)
-        return ScorerCosts(models, tuple(self._of_group(sizes, "float32", group) for sizes in models))
+        return ScorerCosts(
+            models, tuple(self.rates.computing(sizes, "float32", self._threads(group)) for sizes in models)
+        )
 
     def _learner(self, sizes: ModelSizes, dtype: Dtype, num_trained: int, num_beside: int = 0) -> LearnerCosts:
-        learner = self.learner
-        rates = self._of_group(sizes, "bfloat16" if learner.autocast else dtype, learner)
-        again = isinstance(learner, LearnerSettings) and learner.gradient_checkpointing
-        return LearnerCosts(sizes, rates, self.rates.read_bytes(), num_trained, num_beside, again)
+        learner, threads = self.learner, self._threads(self.learner)
+        return LearnerCosts(
+            sizes,
+            self.rates.computing(sizes, "bfloat16" if learner.autocast else dtype, threads),
+            self.rates.reading(threads),
+            num_trained,
+            num_beside,
+            learner.autocast and dtype == "float32",
+            isinstance(learner, LearnerSettings) and learner.gradient_checkpointing,
+        )
 
-    def _of_group(self, sizes: ModelSizes, dtype: Dtype, group: WorkerGroupSettings) -> ProductRates:
-        """Of all its workers together, which have as many threads as their settings say and cores that there are."""
-        threads = group.num_workers * group.threads
-        return self.rates.products(sizes, dtype).shared(min(1.0, threads / self.rates.num_threads))
+    def _threads(self, group: WorkerGroupSettings) -> int:
+        """Of all its workers together: as many as their settings say, and cores that there are."""
+        return min(group.num_workers * group.threads, self.rates.num_threads)

@@ -1,21 +1,26 @@
 """Seconds that learners, rollout workers and scorers take for tokens, by their models' sizes and this machine's rates.
 
-What is counted are matrix products and the bytes of weights that are read. What is fitted, to steps that were measured
-on 2 cores of an AMD EPYC with AVX-512 (30 November and 1 December 2026; `benchmarks/results.json` and a run of the
-preset `toy`), is in the constants below. The models had 0.6 M to 135 M parameters; of others nothing was measured.
+Matrix products, bytes that are read and elements are counted, and this machine's rates of them are measured. How often
+elements are computed over, and the constants below, are fitted: to steps of SFT, RLOO and reward modelling (3 M, 22 M
+and 26 M parameters) and to a run of the preset `toy` (0.6 M), on 2 cores of an Intel Xeon with AMX on 2026-12-01, and
+looked at beside steps of the same and of 135 M on 2 cores of an AMD EPYC (`benchmarks/results.json`). Of larger models,
+and of more cores, nothing was measured.
 """
 
 from dataclasses import dataclass
 
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
-from plumbob.driver.planning.durations.machine_rates import ProductRates
+from plumbob.driver.planning.durations.machine_rates import ComputeRates
 from plumbob.models.sizes.config_sizes import ModelSizes
 from plumbob.models.sizes.operations import Operations, forward_operations, learning_operations
 
-BESIDE = 1.0
-"""Of what a model's blocks multiply in float32: how long all else in them takes (norms, activations, attention's
-softmax, adapters' small products, padding), whatever the numbers are that they multiply in. SFT of 26 M took 1.95 times
-its products alone, a MiniLM reward model 2.2."""
+FORWARD_PASSES, LEARN_PASSES = 30, 75
+"""Over the elements of each token in each block, its width outside and inside of the feed-forward part: what norms,
+activations, attention's softmax, adapters' small products and padding take together, of a forward alone and with its
+backward."""
+
+AUTOCAST_FORWARD, AUTOCAST_LEARN = 2.0, 1.25
+"""What of that is more with `learner.autocast`, which casts weights and activations each time."""
 
 STEP_S = 0.008
 """Of an optimizer step beside its passes: the call of the ranks, the norm of the gradient, and metrics."""
@@ -23,18 +28,26 @@ STEP_S = 0.008
 ADAM_BYTES = 28
 """Read and written for a weight in a step: itself, its gradient and two moments."""
 
-DECODE_S = {"vllm": 0.010, "transformers": 0.030}
+DECODE_S = {"vllm": 0.012, "transformers": 0.030}
 """Of an engine for one more token of all that it samples at once, beside weights and products."""
 
-PUBLISH_S, PUBLISH_BYTE_S = 0.05, 4e-9
+DECODE_SHARE = 0.5
+"""Of the rate of products, with as few rows as there are responses. Of a forward over many tokens it is whole."""
+
+PUBLISH_S, PUBLISH_BYTE_S = 0.05, 3.5e-9
 """Of a version: at least; and for each byte of float32 weights that it is merged into and read back from."""
 
 COMMIT_S = 0.03
 """Of a step: its lines, its journal and a small checkpoint."""
 
 
-def seconds_of(work: Operations, rates: ProductRates) -> float:
-    return (work.body + work.head) / rates.per_s + BESIDE * work.body / rates.single_per_s
+def seconds_of(work: Operations, num_elements: float, rates: ComputeRates) -> float:
+    return (work.body + work.head) / rates.products + num_elements / rates.elements
+
+
+def block_elements(sizes: ModelSizes) -> int:
+    """Of one token, in all blocks."""
+    return sizes.num_layers * (sizes.hidden_size + sizes.intermediate_size)
 
 
 @dataclass(frozen=True)
@@ -46,25 +59,31 @@ class LearnerCosts:
         read_per_s: bytes.
         num_trained: of the model's own weights.
         num_beside: weights of an adapter.
+        is_cast: whether weights are cast for each product.
+        is_recomputed: whether blocks go forward a second time.
     """
 
     sizes: ModelSizes
-    rates: ProductRates
+    rates: ComputeRates
     read_per_s: float
     num_trained: int
     num_beside: int = 0
+    is_cast: bool = False
     is_recomputed: bool = False
 
     def forward_s(self, num_tokens: float, length: float, num_predicted: float) -> float:
         """As `forward_operations`, without a backward."""
-        return seconds_of(forward_operations(self.sizes, num_tokens, length, num_predicted), self.rates)
+        passes = FORWARD_PASSES * (AUTOCAST_FORWARD if self.is_cast else 1.0)
+        work = forward_operations(self.sizes, num_tokens, length, num_predicted)
+        return seconds_of(work, passes * num_tokens * block_elements(self.sizes), self.rates)
 
     def learn_s(self, num_tokens: float, length: float, num_predicted: float) -> float:
         """Forward and backward."""
+        passes = LEARN_PASSES * (AUTOCAST_LEARN if self.is_cast else 1.0) + FORWARD_PASSES * self.is_recomputed
         forward = forward_operations(self.sizes, num_tokens, length, num_predicted)
         share = self.num_trained / self.sizes.num_parameters
         work = learning_operations(forward, min(1.0, share), num_tokens, self.num_beside, self.is_recomputed)
-        return seconds_of(work, self.rates)
+        return seconds_of(work, passes * num_tokens * block_elements(self.sizes), self.rates)
 
     def steps_s(self, num_steps: int) -> float:
         """What optimizer steps take beside their forward and backward."""
@@ -82,7 +101,7 @@ class SamplerCosts:
     """
 
     sizes: ModelSizes
-    rates: ProductRates
+    rates: ComputeRates
     read_per_s: float
     weight_bytes: int
     engine: VllmEngine | TransformersEngine
@@ -101,7 +120,9 @@ class SamplerCosts:
         waiting_s = rounds * longest * (DECODE_S[self.engine.kind] + read_s)
         prefill = forward_operations(self.sizes, num_prompts * prompt, prompt, num_prompts)
         decode = forward_operations(self.sizes, num_responses * mean, 2 * prompt + mean, num_responses * mean)
-        return waiting_s + seconds_of(prefill + decode, self.rates)
+        num_tokens = num_prompts * prompt + num_responses * mean
+        elements = FORWARD_PASSES * num_tokens * block_elements(self.sizes)
+        return waiting_s + seconds_of(prefill + decode.times(1 / DECODE_SHARE), elements, self.rates)
 
     @property
     def publish_s(self) -> float:
@@ -114,10 +135,14 @@ class ScorerCosts:
     """Of all scorers together: each response goes through each of their models."""
 
     models: tuple[ModelSizes, ...]
-    rates: tuple[ProductRates, ...]
+    rates: tuple[ComputeRates, ...]
 
     def score_s(self, num_responses: int, length: float) -> float:
         """`length`: tokens of a prompt and its response."""
         tokens = num_responses * length
-        work = [forward_operations(sizes, tokens, length, 0) for sizes in self.models]
-        return sum(seconds_of(one, rates) for one, rates in zip(work, self.rates, strict=True))
+        return sum(
+            seconds_of(
+                forward_operations(sizes, tokens, length, 0), FORWARD_PASSES * tokens * block_elements(sizes), rates
+            )
+            for sizes, rates in zip(self.models, self.rates, strict=True)
+        )

@@ -10,7 +10,7 @@ from plumbob.data.epoch_order import EpochBatches
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.input_sizes.token_lengths import InputTokens, TokenLengths
 from plumbob.driver.planning.durations.expected_time import LEARNER_S, RAY_S, VLLM_S, expected_time
-from plumbob.driver.planning.durations.machine_rates import MachineRates, ProductRates
+from plumbob.driver.planning.durations.machine_rates import ComputeRates, MachineRates
 from plumbob.driver.planning.durations.offline_stages import OfflineWork, offline_time
 from plumbob.driver.planning.durations.response_lengths import ExpectedResponses, ResponseLengths
 from plumbob.driver.planning.durations.run_time import RunTime, StageTime, in_words
@@ -29,10 +29,10 @@ class FixedRates(MachineRates):
     def num_threads(self) -> int:
         return 2
 
-    def products(self, sizes: ModelSizes, dtype: Dtype) -> ProductRates:
-        return ProductRates(self._per_s, self._per_s)
+    def computing(self, sizes: ModelSizes, dtype: Dtype, num_threads: int) -> ComputeRates:
+        return ComputeRates(self._per_s, self._per_s)
 
-    def read_bytes(self) -> float:
+    def reading(self, num_threads: int) -> float:
         return 1e12
 
 

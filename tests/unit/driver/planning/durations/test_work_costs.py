@@ -3,13 +3,18 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
-from plumbob.driver.planning.durations.machine_rates import MachineRates, ProductRates
+from plumbob.driver.planning.durations.machine_rates import ComputeRates, MachineRates
 from plumbob.driver.planning.durations.work_costs import (
     ADAM_BYTES,
-    BESIDE,
+    AUTOCAST_FORWARD,
+    AUTOCAST_LEARN,
     DECODE_S,
+    DECODE_SHARE,
+    FORWARD_PASSES,
+    LEARN_PASSES,
     PUBLISH_BYTE_S,
     PUBLISH_S,
     STEP_S,
@@ -19,15 +24,26 @@ from plumbob.driver.planning.durations.work_costs import (
 )
 from tests.unit.models.sizes.test_operations import SIZES
 
-RATES = ProductRates(per_s=1000.0, single_per_s=500.0)
+RATES = ComputeRates(products=1000.0, elements=500.0)
 LEARNER = LearnerCosts(SIZES, RATES, read_per_s=100.0, num_trained=250)
 
+ELEMENTS = 2 * (8 + 16)
+"""Of a token: in each of two blocks its width outside and inside of the feed-forward part."""
 
-def test_what_stands_beside_products_takes_as_long_as_in_float32() -> None:
-    # 3920 operations in blocks and 3200 of the head, as test_operations counts them.
-    assert LEARNER.forward_s(10, 6, 4) == pytest.approx((3920 + 3200) / 1000 + BESIDE * 3920 / 500)
-    # Half of the model's 500 weights are trained: 2.5 forwards.
-    assert LEARNER.learn_s(10, 6, 4) == pytest.approx(2.5 * LEARNER.forward_s(10, 6, 4))
+
+def test_products_and_what_stands_beside_them_take_turns() -> None:
+    # 3920 operations in blocks and 3200 of the head, as test_operations counts them, of 10 tokens.
+    forward = (3920 + 3200) / 1000 + FORWARD_PASSES * 10 * ELEMENTS / 500
+    assert LEARNER.forward_s(10, 6, 4) == pytest.approx(forward)
+    # Half of the model's 500 weights are trained: 2.5 forwards of products.
+    learnt = 2.5 * (3920 + 3200) / 1000 + LEARN_PASSES * 10 * ELEMENTS / 500
+    assert LEARNER.learn_s(10, 6, 4) == pytest.approx(learnt)
+    cast = replace(LEARNER, is_cast=True)
+    assert cast.forward_s(10, 6, 4) - forward == pytest.approx((AUTOCAST_FORWARD - 1) * FORWARD_PASSES * ELEMENTS / 50)
+    assert cast.learn_s(10, 6, 4) - learnt == pytest.approx((AUTOCAST_LEARN - 1) * LEARN_PASSES * ELEMENTS / 50)
+    # Blocks go forward once more.
+    again = replace(LEARNER, is_recomputed=True)
+    assert again.learn_s(10, 6, 4) - learnt == pytest.approx(3920 / 1000 + FORWARD_PASSES * 10 * ELEMENTS / 500)
 
 
 def test_a_step_moves_what_is_trained_with_its_moments() -> None:
@@ -40,10 +56,11 @@ def test_responses_are_sampled_as_many_at_a_time_as_there_is_room_for() -> None:
     sampler = SamplerCosts(SIZES, RATES, 100.0, 4, VllmEngine(), num_at_once=4, merges=True)
     # 10 responses, 4 at a time: 3 rounds of 7 tokens, each reading 500 weights of 4 bytes at 100 bytes a second.
     waiting = 3 * 7 * (DECODE_S["vllm"] + 4 * 500 / 100)
-    # Two prompts of 6 tokens; then 10 x 5 tokens after those of half of 2 x 6 + 5 on average. All have a head of 800.
-    prefill, decode = 12 * (200 + 192), 50 * (200 + 2 * 17 * 8 * 2)
-    head = (2 + 50) * 800
-    expected = waiting + (prefill + decode + head) / 1000 + BESIDE * (prefill + decode) / 500
+    # Two prompts of 6 tokens, each with a head of 800; then 10 x 5 tokens, which see 17 / 2 on average.
+    prefill = 12 * (200 + 192) + 2 * 800
+    decode = 50 * (200 + 4 * 8.5 * 8 * 2) + 50 * 800
+    products = (prefill + decode / DECODE_SHARE) / 1000
+    expected = waiting + products + FORWARD_PASSES * 62 * ELEMENTS / 500
     assert sampler.sample_s(10, 2, prompt=6, mean=5, longest=7) == pytest.approx(expected)
     assert sampler.publish_s == pytest.approx(PUBLISH_S + PUBLISH_BYTE_S * 2000)
     slower = replace(sampler, engine=TransformersEngine(), merges=False)
@@ -53,16 +70,16 @@ def test_responses_are_sampled_as_many_at_a_time_as_there_is_room_for() -> None:
 
 
 def test_each_response_goes_through_every_reward_model() -> None:
-    scorer = ScorerCosts((SIZES, SIZES), (RATES, RATES.shared(0.5)))
+    scorer = ScorerCosts((SIZES, SIZES), (RATES, ComputeRates(500.0, 250.0)))
     # 10 tokens of responses 5 long: 200 for the weights, 4 x 8 x 2.5 for attention in each of 2 layers, and no head.
-    # Beside the products of the first model as long again; the second has half of the cores.
-    work = 10 * (200 + 2 * 80)
-    assert scorer.score_s(num_responses=2, length=5) == pytest.approx(3 * work * (1 / 1000 + BESIDE / 500))
+    # The second model has half of the cores.
+    once = 10 * (200 + 2 * 80) / 1000 + FORWARD_PASSES * 10 * ELEMENTS / 500
+    assert scorer.score_s(num_responses=2, length=5) == pytest.approx(3 * once)
 
 
-def test_this_machine_is_measured_once() -> None:
-    rates = MachineRates()
-    found = rates.products(SIZES, "bfloat16")
-    assert found.per_s > 1e6 and found.single_per_s > 1e6 and rates.read_bytes() > 1e8
-    assert rates.products(SIZES, "bfloat16") == found
-    assert rates.products(SIZES, "float32") == ProductRates(found.single_per_s, found.single_per_s)
+def test_this_machine_is_measured_once_and_its_threads_stay() -> None:
+    rates, num_threads = MachineRates(), torch.get_num_threads()
+    found = rates.computing(SIZES, "bfloat16", 2)
+    assert found.products > 1e6 and found.elements > 1e6 and rates.reading(1) > 1e8
+    assert rates.computing(SIZES, "bfloat16", 4) == ComputeRates(2 * found.products, 2 * found.elements)
+    assert torch.get_num_threads() == num_threads == rates.num_threads
