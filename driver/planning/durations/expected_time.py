@@ -93,9 +93,10 @@ class _Times:
                 costs = self.online_costs(policy, run.rollout, scorers, run.teacher_refs)
                 start_s = max(LEARNER_S, _engine_s(run.rollout)) + SCORER_S * len(scorers)
                 yield online_time(run.stage, run.ppo, self.lengths.expected, costs, start_s)
-            case _ as run:
-                is_calibrated = isinstance(run, RewardRun) and run.calibration.policy is not None
-                start_s = LEARNER_S + (_engine_s(run.rollout) if is_calibrated else 0.0)
+            case run:
+                start_s = LEARNER_S
+                if isinstance(run, RewardRun) and run.calibration.policy is not None:
+                    start_s += _engine_s(run.rollout)
                 yield offline_time(run.stage, self.sizes.learnt[run.stage], *self.of_file(run), start_s)
 
     def of_file(
@@ -186,16 +187,17 @@ class _Times:
 
     def assumed(self) -> Iterator[str]:
         """What a person has to know of the seconds."""
-        rollout = getattr(self.run, "rollout", None)
-        if isinstance(self.run, PpoRun | PipelineRun | EvalRun) and rollout is not None:
-            yield self.lengths.sentence
-            groups = [group for _, group in self.run if isinstance(group, RewardGroupSettings)]
-            unknown = [part.name for group in groups for part in group.weighted_parts if not part.reward.models]
-            if unknown:
-                yield f"without what the reward's parts {', '.join(unknown)} take, which nobody knows beforehand"
-            if rollout.environment is not None:
-                yield "as if each episode had one turn, and without its environment's own time"
-        if getattr(self.run, "ppo", None) is not None and self.run.ppo.dynamic_sampling is not None:
+        run = self.run
+        if not isinstance(run, PpoRun | PipelineRun | EvalRun):
+            return
+        yield self.lengths.sentence
+        groups = [group for _, group in run if isinstance(group, RewardGroupSettings)]
+        unknown = [part.name for group in groups for part in group.weighted_parts if not part.reward.models]
+        if unknown:
+            yield f"without what the reward's parts {', '.join(unknown)} take, which nobody knows beforehand"
+        if run.rollout.environment is not None:
+            yield "as if each episode had one turn, and without its environment's own time"
+        if not isinstance(run, EvalRun) and run.ppo.dynamic_sampling is not None:
             yield "without the groups that dynamic sampling replaces"
 
 
