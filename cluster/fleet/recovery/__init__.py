@@ -1,1 +1,1 @@
-"""When a worker counts as lost (add new rules in loss_rules.py), and what is done then: budgets, eviction, avoided hosts."""
+"""When a worker counts as lost (add new rules in loss_rules.py), and what follows: budgets, eviction, avoided hosts."""
