@@ -1,4 +1,4 @@
-"""The tree with its first lines: each folder in the README, each file in docs/layout.md. `make tree` writes both anew."""
+"""The tree with its first lines: folders in the README, files in docs/layout.md. `make tree` writes both anew."""
 
 import ast
 from collections.abc import Iterator
