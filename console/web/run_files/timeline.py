@@ -19,11 +19,11 @@ MAX_SPANS = 4_000
 LOADING = ("load", "start", "join", "boot", "mak", "read", "open", "begin")
 """How the names of work begin that comes before a worker can do its own."""
 
-WORK_OF = {"rollout": ("sample",), "scorer": ("score",), "judge": ("score",)}
+WORK_OF = {"rollout": ("sample",), "scorer": ("score",), "gold_scorer": ("score",)}
 """Role -> the phases of a step in which its workers are busy; of the learners all that follow."""
 LEARNERS = "learners"
 """What the record of events calls a group of learners that was lost."""
-LEARNER_PHASES = ("evaluate", "learn", "publish", "commit", "save")
+LEARNER_PHASES = ("logprobs", "evaluate", "learn", "publish", "commit", "save")
 
 Span = dict[str, Any]
 
