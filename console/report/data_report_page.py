@@ -99,7 +99,7 @@ def _labels(found: Mapping[str, Any] | None) -> Iterator[str]:
     if found is None:
         return
     rows: list[list[object]] = [
-        ["comparisons", found["num_judged"], ""],
+        ["comparisons", found["num_compared"], ""],
         ["with identical responses", found["identical"]["num"], ", ".join(found["identical"]["examples"])],
         ["preferred both ways", found["contradictory"]["num"], "; ".join(found["contradictory"]["examples"])],
         ["the longer one is preferred", _share(found["longer_wins"]), ""],

@@ -18,7 +18,7 @@ from plumbob.data.audit.data_report import digests_of
 from plumbob.data.audit.found_duplicates import duplicates_in, leaks_between
 from plumbob.data.audit.label_quality import contradictory, identical
 from plumbob.data.personal.personal_counts import counted
-from plumbob.data.personal.personal_finder import PersonalFinder
+from plumbob.data.personal.personal_finder import personal_finder
 from plumbob.data.personal.personal_span import PersonalSpan
 from plumbob.data.personal.pseudonyms import Pseudonyms, full_names_in, strings_of, with_strings
 from plumbob.data.reading.delimited_text import typed
@@ -218,7 +218,7 @@ def _pseudonymised(
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The rows with pseudonyms, and how many of each kind."""
     texts = [[text for value in row.values() for text in strings_of(value)] for row in fields]
-    found = iter(PersonalFinder().found_in([text for own in texts for text in own]))
+    found = iter(personal_finder().found_in([text for own in texts for text in own]))
     by_row = [[next(found) for _ in own] for own in texts]
     replaced = [_row_with(row, pseudonyms, *pair) for row, *pair in zip(fields, texts, by_row, strict=True)]
     return replaced, dict(counted([spans for own in by_row for spans in own]).finds)

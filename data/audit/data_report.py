@@ -18,7 +18,7 @@ from plumbob.data.audit.found_duplicates import duplicates_in, leaks_between
 from plumbob.data.audit.label_quality import labels_of
 from plumbob.data.audit.report_findings import findings_of
 from plumbob.data.personal.personal_counts import counted
-from plumbob.data.personal.personal_finder import PersonalFinder
+from plumbob.data.personal.personal_finder import personal_finder
 from plumbob.data.reading.formats import list_files
 
 REPORT_JSON, REPORT_HTML = "data_report.json", "data_report.html"
@@ -156,7 +156,7 @@ def _overlap(benchmark: BenchmarkNgrams, shared: Sequence[SharedNgram], rows: Se
 def _personal(rows: Sequence[AuditedRow]) -> dict[str, Any]:
     """By kind; rows are named, and what they have is not."""
     some = sampled(rows)
-    found = PersonalFinder().found_in([row.text for row in some])
+    found = personal_finder().found_in([row.text for row in some])
     counts = counted(found)
     having = [row.label for row, spans in zip(some, found, strict=True) if any(span.kind != "name" for span in spans)]
     return {

@@ -12,7 +12,7 @@ from plumbob.data.audit.word_shingles import words_of
 COMPARING = ("pair", "ranking")
 """Forms of rows that compare responses."""
 
-LEAST_JUDGED = 30
+LEAST_COMPARED = 30
 """Pairs of an annotator of whom a bias is told."""
 
 NUM_EXAMPLES = 10
@@ -20,26 +20,26 @@ NUM_EXAMPLES = 10
 
 def labels_of(rows: Sequence[AuditedRow]) -> dict[str, Any] | None:
     """None where no row compares responses."""
-    judged = [row for row in rows if row.form in COMPARING]
-    if not judged:
+    compared = [row for row in rows if row.form in COMPARING]
+    if not compared:
         return None
-    same, both_ways = identical(judged), contradictory(judged)
-    annotators = sorted({row.annotator for row in judged if row.annotator is not None})
-    by_annotator = {name: longer_wins(row for row in judged if row.annotator == name) for name in annotators}
+    same, both_ways = identical(compared), contradictory(compared)
+    annotators = sorted({row.annotator for row in compared if row.annotator is not None})
+    by_annotator = {name: longer_wins(row for row in compared if row.annotator == name) for name in annotators}
     return {
-        "num_judged": len(judged),
-        "identical": {"num": len(same), "examples": [judged[place].label for place in same[:NUM_EXAMPLES]]},
+        "num_compared": len(compared),
+        "identical": {"num": len(same), "examples": [compared[place].label for place in same[:NUM_EXAMPLES]]},
         "contradictory": {
             "num": len(both_ways),
-            "examples": [", ".join(judged[place].label for place in places) for places in both_ways[:NUM_EXAMPLES]],
+            "examples": [", ".join(compared[place].label for place in places) for places in both_ways[:NUM_EXAMPLES]],
         },
-        "longer_wins": _as_dict(longer_wins(judged)),
+        "longer_wins": _as_dict(longer_wins(compared)),
         "longer_wins_by_annotator": {
             name: _as_dict(found)
             for name, found in by_annotator.items()
-            if found is not None and found[1] >= LEAST_JUDGED
+            if found is not None and found[1] >= LEAST_COMPARED
         },
-        "first_wins": _as_dict(first_wins(judged)),
+        "first_wins": _as_dict(first_wins(compared)),
     }
 
 

@@ -92,7 +92,7 @@ def _labels(found: Mapping[str, Any] | None) -> Iterator[str]:
         return
     if found["identical"]["num"]:
         yield (
-            f"{found['identical']['num']} of {found['num_judged']} comparisons have identical responses, and prefer "
+            f"{found['identical']['num']} of {found['num_compared']} comparisons have identical responses, and prefer "
             f"nothing: `plumbob data clean` drops them."
         )
     if found["contradictory"]["num"]:

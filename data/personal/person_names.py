@@ -19,7 +19,9 @@ NAMES_RELEASE = "3.8.0"
 OTHER_PARTS = ("tagger", "parser", "senter", "attribute_ruler", "lemmatizer")
 
 MAX_LETTERS = 20_000
-"""Of a piece of text that is looked at in one: longer ones are cut where a line or a word ends."""
+"""Of a piece of text that is looked at in one: longer ones are cut where a line, a sentence or a word ends."""
+
+ENDS = ("\n", ". ", " ")
 
 NAME = re.compile(r"[^\W\d_][^\W\d_.'’-]*(?:[ .'’-]{1,2}[^\W\d_]+){0,5}[.]?")
 """Letters, with what joins them: what the model takes for a name and has other signs in it is code or a list."""
@@ -68,7 +70,7 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
     start = 0
     while len(text) - start > MAX_LETTERS:
         end = start + MAX_LETTERS
-        cut = max(text.rfind("\n", start, end), text.rfind(" ", start, end)) + 1 or end
+        cut = next((place + len(sign) for sign in ENDS if (place := text.rfind(sign, start, end)) > start), end)
         yield start, text[start:cut]
         start = cut
     if text[start:].strip():

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from plumbob.data.personal.personal_finder import PersonalFinder
+from plumbob.data.personal.personal_finder import personal_finder
 from plumbob.data.personal.personal_span import CALLED, KINDS, PersonalKind, PersonalSpan
 
 
@@ -36,4 +36,4 @@ def counted(found: Sequence[Sequence[PersonalSpan]]) -> PersonalCounts:
 
 def count_personal(texts: Sequence[str]) -> PersonalCounts:
     """UserError where what it needs is not installed."""
-    return counted(PersonalFinder().found_in(texts))
+    return counted(personal_finder().found_in(texts))

@@ -1,6 +1,7 @@
 """All kinds of personal data, looked for in many texts (PersonalFinder)."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from plumbob.core.errors import UserError
 from plumbob.data.personal.number_patterns import number_finders
@@ -33,3 +34,9 @@ class PersonalFinder:
             without_overlaps([*own, *(span for find in self._finders for span in find(text))])
             for text, own in zip(texts, names, strict=True)
         ]
+
+
+@cache
+def personal_finder() -> PersonalFinder:
+    """The one of this process: loading what it needs takes seconds. UserError where it is not installed."""
+    return PersonalFinder()

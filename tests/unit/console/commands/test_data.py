@@ -15,7 +15,7 @@ HOSTILE = {
     "prompt": "<script>alert(1)</script>\x1b[31m",
     "chosen": "<img src=x onerror=y>",
     "rejected": "&",
-    "worker": "<b>",
+    "worker": SCRIPT,
 }
 
 
@@ -32,7 +32,7 @@ def test_a_report_is_a_page_that_escapes_rows(pairs: str, tmp_path: Path, capsys
     assert printed.startswith("42 rows, 41 different prompts\n- 1 of 42 rows are the same as an earlier one")
     assert "the longer response is preferred in 100.0% [" in printed and "\x1b" not in printed
     page = (tmp_path / "out/data_report.html").read_text()
-    assert "<script" not in page and "<img" not in page and "<b>" not in page.replace("<b>&", "")
+    assert "<script" not in page and "<img" not in page
     assert "&lt;script&gt;" in page and "default-src" in page
     report = json.loads((tmp_path / "out/data_report.json").read_text())
     assert report["leaks"]["num_same"] == 42 and report["files"][0]["sha256"] in page

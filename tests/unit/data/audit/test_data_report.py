@@ -15,7 +15,7 @@ from plumbob.data.audit.audited_rows import read_audited
 from plumbob.data.audit.data_report import report_files
 from plumbob.data.audit.found_duplicates import duplicates_in
 
-DATA = Path(__file__).resolve().parents[5] / "shared/data"
+DATA = Path(__file__).parents[5] / "shared" / "data"
 LONG = "please explain in your own words how the tides of the sea come about and why there are two of them each day"
 
 

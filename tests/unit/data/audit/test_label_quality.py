@@ -50,7 +50,7 @@ def test_an_annotator_is_listed_from_thirty_pairs_on() -> None:
     rows = [pair("a b", "a", annotator="long") for _ in range(30)]
     rows += [pair("a", "a b", annotator="short") for _ in range(29)]
     found = labels_of(rows)
-    assert found is not None and found["num_judged"] == 59
+    assert found is not None and found["num_compared"] == 59
     assert list(found["longer_wins_by_annotator"]) == ["long"]
     assert found["longer_wins_by_annotator"]["long"]["share"] == 1.0
     assert found["longer_wins"]["share"] == pytest.approx(30 / 59)

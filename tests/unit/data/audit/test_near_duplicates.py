@@ -54,7 +54,7 @@ def test_planted_near_duplicates_are_found_and_nothing_else() -> None:
 def test_a_part_must_be_similar_too() -> None:
     prompt = " ".join(sentence(random.Random(2), 80))
     texts = [f"{prompt} yes indeed", f"{prompt} not at all", f"{prompt}, yes indeed"]
-    parts = [shingles_of(words_of(text[-10:])) for text in ("yes indeed", "not at all", "yes, indeed")]
+    parts = [shingles_of(words_of(text)) for text in ("yes indeed", "not at all", "yes, indeed")]
     assert [(one.text, one.other) for one in near_within(texts, parts, 0.8)] == [(2, 0)]
 
 
