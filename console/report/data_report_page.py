@@ -103,9 +103,9 @@ def _labels(found: Mapping[str, Any] | None) -> Iterator[str]:
         ["with identical responses", found["identical"]["num"], ", ".join(found["identical"]["examples"])],
         ["preferred both ways", found["contradictory"]["num"], "; ".join(found["contradictory"]["examples"])],
         ["the longer one is preferred", _share(found["longer_wins"]), ""],
-        *([f"by annotator {name}", _share(one), ""] for name, one in found["longer_wins_by_annotator"].items()),
-        ["the one that stood first is preferred", _share(found["first_wins"]), ""],
     ]
+    rows += [[f"by annotator {name}", _share(one), ""] for name, one in found["longer_wins_by_annotator"].items()]
+    rows.append(["the one that stood first is preferred", _share(found["first_wins"]), ""])
     yield _section("Labels", ["", "", "such as"], rows)
 
 

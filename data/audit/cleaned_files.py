@@ -220,8 +220,9 @@ def _pseudonymised(
     texts = [[text for value in row.values() for text in strings_of(value)] for row in fields]
     found = iter(personal_finder().found_in([text for own in texts for text in own]))
     by_row = [[next(found) for _ in own] for own in texts]
-    replaced = [_row_with(row, pseudonyms, *pair) for row, *pair in zip(fields, texts, by_row, strict=True)]
-    return replaced, dict(counted([spans for own in by_row for spans in own]).finds)
+    replaced = [_row_with(row, pseudonyms, own, spans) for row, own, spans in zip(fields, texts, by_row, strict=True)]
+    finds = counted([spans for own in by_row for spans in own]).finds
+    return replaced, {str(kind): num for kind, num in finds.items()}
 
 
 def _row_with(

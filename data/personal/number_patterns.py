@@ -45,7 +45,7 @@ def number_finders() -> tuple[Callable[[str], Iterator[PersonalSpan]], ...]:
 
     suffixes = TLDExtract(cache_dir=None, suffix_list_urls=())
 
-    class OfflineEmailRecognizer(EmailRecognizer):  # type: ignore[misc]
+    class OfflineEmailRecognizer(EmailRecognizer):
         """By the list of suffixes that the package has: presidio's own asks the network for a newer one."""
 
         def validate_result(self, pattern_text: str) -> bool:

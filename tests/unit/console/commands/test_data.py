@@ -15,7 +15,7 @@ HOSTILE = {
     "prompt": "<script>alert(1)</script>\x1b[31m",
     "chosen": "<img src=x onerror=y>",
     "rejected": "&",
-    "worker": SCRIPT,
+    "worker": "<script>alert(2)</script>",
 }
 
 
