@@ -33,6 +33,7 @@ from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside
 from plumbob.core.programs.function_source import source_digests
 from plumbob.core.stop_signals import stop_signals
 from plumbob.data.bounded_templates import TemplateClock, template_time
@@ -129,7 +130,8 @@ def resume(
         UserError: something in the overrides, the settings or the input that the user can fix.
         RunFailed: as `run`; or checkpoints were made and none is whole.
     """
-    folder = folder.expanduser()
+    with from_outside(f"{folder}: cannot be looked at", "give the folder of a run"):
+        folder = folder.expanduser()
     return _resume(read_resolved(folder, overrides), folder, listener, session, callbacks)
 
 

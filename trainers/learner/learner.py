@@ -68,6 +68,8 @@ class Learner:
         tokens = TokenLog(plan.num_epochs)
         for epoch in range(plan.num_epochs):
             tokens.epoch = epoch
+            if epoch == 1:
+                batch = batch.in_later_epochs()
             shuffled = order.permutation(batch.num_rows)
             for index in shuffled.reshape(-1, plan.minibatch_size):
                 for name, share in self._accumulate(batch.rows(index), index, tokens).items():
@@ -137,8 +139,8 @@ class Learner:
         """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective.
 
         What an update will be compared with is in the update's precision. What is compared with responses from
-        elsewhere
-        is not: a reward model's calibration (no role), and the baseline of an evaluation (nothing is trained).
+        elsewhere is not: a reward model's calibration (no role), and the baseline of an evaluation (nothing is
+        trained).
         """
         forward = self.forward if role is not None and self.passes else self.plain_forward
         self.model.eval()

@@ -225,6 +225,11 @@ def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, mo
     assert (tmp_path / "resolved.json").read_text() == before
 
 
+def test_a_folder_below_the_home_of_nobody_is_one_message() -> None:
+    with pytest.raises(UserError, match=r"^~nosuchuser/run: cannot be looked at: .*; give the folder of a run$"):
+        resume(Path("~nosuchuser/run"), Watching())
+
+
 def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a reward model that was trained anew into the same folder."""
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
