@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from plumbob.configs.settings.data import SplittingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.field_values import shown
-from plumbob.data.reading.readers import ReadRecords
+from plumbob.data.reading.row_sorting import ReadRecords
 
 T = TypeVar("T")
 

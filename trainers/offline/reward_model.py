@@ -20,7 +20,8 @@ from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.configs.settings.tuning.encoders import EncoderLora, WholeEncoder
 from plumbob.core.statistics import calibration_error
 from plumbob.data.length_checks import check_limits
-from plumbob.data.reading.readers import ReadRecords, read_annotated_pairs, read_rankings, read_scored_responses
+from plumbob.data.reading.readers import read_annotated_pairs, read_rankings, read_scored_responses
+from plumbob.data.reading.row_sorting import ReadRecords
 from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.data.rendered_rows import RenderedRow, text_rows, token_part
 from plumbob.data.splitting import hold_out

@@ -16,9 +16,6 @@ FREE_ROWS, ROWS_PER_BYTE = 1_000_000, 64
 
 MAX_LINE_BYTES = 64 * 2**20
 
-MAX_DEPTH = 64
-"""Of lists and objects in one another within a row."""
-
 
 class Expansion:
     """Counts what a file becomes. Raises ValueError when it is out of all proportion to its size."""
@@ -56,17 +53,6 @@ def content_of(file: Path) -> bytes:
         content = handle.read(expansion.max_bytes + 1)
     expansion.take(len(content))
     return content
-
-
-def is_deeper(value: object, depth: int) -> bool:
-    """Whether lists and objects lie in one another more than `depth` times."""
-    match value:
-        case dict():
-            return depth == 0 or any(is_deeper(field, depth - 1) for field in value.values())
-        case list():
-            return depth == 0 or any(is_deeper(item, depth - 1) for item in value)
-        case _:
-            return False
 
 
 def _opened(file: Path) -> IO[bytes]:

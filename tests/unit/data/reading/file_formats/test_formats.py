@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from plumbob.core.errors import UserError
-from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
+from plumbob.data.reading.file_formats.formats import FileRow, iterate_rows, list_files
 
 ROWS = [{"prompt": "a", "n": 1}, {"prompt": "é", "n": 2}]
 EXPECTED = [(1, {"prompt": "a", "n": 1}), (2, {"prompt": "é", "n": 2})]

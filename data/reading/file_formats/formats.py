@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.core.errors import UserError
-from plumbob.core.outside import from_outside, reason_of
-from plumbob.data.reading.arrow_tables import arrow_values, parquet_values
-from plumbob.data.reading.bounded_files import MAX_DEPTH, content_of, is_deeper, lines_of
-from plumbob.data.reading.delimited_text import delimited_values
+from plumbob.core.outside import MAX_JSON_DEPTH, from_outside, is_deeper, reason_of
+from plumbob.data.reading.file_formats.arrow_tables import arrow_values, parquet_values
+from plumbob.data.reading.file_formats.bounded_files import content_of, lines_of
+from plumbob.data.reading.file_formats.delimited_text import delimited_values
 
 # What the `datasets` library keeps beside its Arrow files.
 SIDE_FILES = {"state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
@@ -148,8 +148,10 @@ def _suffix(file: Path) -> str:
 def _row(file: Path, number: int, value: object) -> FileRow:
     if not isinstance(value, dict):
         return FileRow(file.name, number, {}, f"expected an object of fields, found {type(value).__name__}")
-    if is_deeper(value, MAX_DEPTH):
-        return FileRow(file.name, number, {}, f"expected lists and objects at most {MAX_DEPTH} deep in one another")
+    if is_deeper(value, MAX_JSON_DEPTH):
+        return FileRow(
+            file.name, number, {}, f"expected lists and objects at most {MAX_JSON_DEPTH} deep in one another"
+        )
     given = {name: field for name, field in value.items() if field is not None}
     return FileRow(file.name, number, given, nulls=frozenset(value.keys() - given.keys()))
 

@@ -5,7 +5,7 @@ import pytest
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.reading.formats import iterate_rows
+from plumbob.data.reading.file_formats.formats import iterate_rows
 from plumbob.data.reading.readers import (
     read_demonstrations,
     read_labelled,

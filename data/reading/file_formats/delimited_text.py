@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from plumbob.data.reading.bounded_files import MAX_LINE_BYTES, lines_of
 from plumbob.data.reading.field_values import Fields, shown
+from plumbob.data.reading.file_formats.bounded_files import MAX_LINE_BYTES, lines_of
 from plumbob.data.reading.messages import CONVERSATIONS, parsed_json
 from plumbob.data.records import RowError
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plumbob.data.reading.bounded_files import Expansion
+from plumbob.data.reading.file_formats.bounded_files import Expansion
 
 ARROW_FILE_MAGIC = b"ARROW1"
 ROWS_AT_ONCE = 1024
