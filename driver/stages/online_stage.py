@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from plumbob.cluster.session import Session
+from plumbob.configs.checks.input_checks import has_environment_part
+from plumbob.configs.checks.objective_checks import check_second_judge
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.joint_checks import check_second_judge, has_environment_part
 from plumbob.configs.settings.rewards import RuleReward
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.input_sizes.token_lengths import tokens_of_prompts

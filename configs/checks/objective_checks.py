@@ -1,58 +1,43 @@
-"""What several settings of a run must satisfy together: a ValueError says the rule, the values and the way out."""
+"""What is optimised online, against its batches, its reward and its teachers."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
+from plumbob.configs.checks.input_checks import check_environment
+from plumbob.configs.checks.learner_checks import check_critic, check_divides
+from plumbob.configs.checks.serving_checks import check_published
 from plumbob.configs.settings.algorithms import (
     GROUPED,
     RANKED,
     Clipped,
     Distillation,
-    Estimator,
-    Gae,
     Gspo,
     NoImportance,
     OnlineDpo,
     TruncatedImportance,
 )
-from plumbob.configs.settings.models import PolicyBaseSettings, PolicySettings, TeacherSettings
-from plumbob.configs.settings.offline_objectives import RewardObjective, reads_prompt
-from plumbob.configs.settings.reward_parts import EnvironmentPart
+from plumbob.configs.settings.models import TeacherSettings
+from plumbob.configs.settings.offline_objectives import reads_prompt
 from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
 from plumbob.configs.settings.training import PpoSettings
-from plumbob.configs.settings.tuning.adapters import AdapterTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
-from plumbob.configs.settings.tuning.weights import WeightTuning
-from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings, VllmEngine
+from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.core.errors import UserError
 
 
-def check_divides(key: str, batch_size: int, learner: LearnerSettings) -> None:
-    if batch_size % learner.num_workers:
-        raise ValueError(
-            f"{key}={batch_size} cannot be shared equally by learner.num_workers={learner.num_workers}: "
-            f"make it a multiple of {learner.num_workers}"
-        )
-
-
-def check_float32_copy(policy: PolicyBaseSettings, learner: LearnerSettings) -> None:
-    """Weights of 8 bits of precision do not move by steps of a thousandth: what trains them needs their float32."""
-    tunings = [value for _, value in policy if isinstance(value, WeightTuning | AdapterTuning)]
-    trains_weights = any(isinstance(tuning, WeightTuning) for tuning in tunings) if tunings else True
-    if trains_weights and policy.dtype == "bfloat16" and learner.zero_stage == 0:
-        raise ValueError(
-            "learner.zero_stage=0 keeps no float32 copy of the weights that are trained, and in policy.dtype=bfloat16 "
-            "small steps would be rounded away: leave learner.zero_stage out, or set policy.dtype=float32"
-        )
-
-
-def check_feedback_kind(kind: Literal["pairs", "rankings", "scores"], objective: RewardObjective) -> None:
-    fitting = {"pairs": "bradley-terry", "rankings": "plackett-luce", "scores": "regression"}[kind]
-    if objective.kind != fitting:
-        raise ValueError(
-            f"reward_training.objective.kind={objective.kind} does not learn from data.{kind}: "
-            f"set reward_training.objective.kind={fitting}"
-        )
+def check_online(
+    ppo: PpoSettings,
+    learner: LearnerSettings,
+    rollout: RolloutSettings,
+    tuning: AnyTuning,
+    reward: RewardGroupSettings | None,
+) -> None:
+    """What is optimised online, against all that it is computed with: of a run of PPO, and of a pipeline."""
+    check_ppo(ppo, learner, rollout)
+    check_parts(ppo, reward)
+    check_environment(rollout, reward)
+    check_critic(tuning, estimator=ppo.estimator)
+    check_published(tuning, rollout)
 
 
 def check_ppo(ppo: PpoSettings, learner: LearnerSettings, rollout: RolloutSettings) -> None:
@@ -204,95 +189,9 @@ def check_teachers(ppo: PpoSettings, teachers: Sequence[TeacherSettings], column
         )
 
 
-def check_quantised_base(policy: PolicySettings, rollout: RolloutSettings, ppo: PpoSettings) -> None:
-    """Where the sampler's weights are not the learner's, something must correct for it."""
-    is_stored, quantization = rollout.quantised_base == "stored", policy.quantization
-    sampled = "rollout.quantised_base=stored"
-    if quantization is None:
-        if is_stored:
-            raise ValueError(
-                f"{sampled} is about a policy in few bits, and policy.quantization is not set: leave it out"
-            )
-        return
-    instead = "rollout.quantised_base=dequantised"
-    if not is_stored:
-        if quantization.compute_dtype in (None, policy.dtype):
-            return
-        sampled = f"policy.quantization.compute_dtype={quantization.compute_dtype} beside policy.dtype={policy.dtype}"
-        instead = f"policy.quantization.compute_dtype={policy.dtype}"
-    estimator = ppo.estimator
-    is_ranked, is_kl = isinstance(estimator, RANKED), isinstance(estimator, Distillation) and estimator.form == "full"
-    unread = {
-        "ppo.importance.kind=none": isinstance(ppo.importance, NoImportance),
-        f"ppo.estimator.kind={estimator.kind}": is_ranked or is_kl,
-    }
-    for uncorrected in (key for key, is_set in unread.items() if is_set):
-        raise ValueError(
-            f"{sampled} samples from other weights than those that policy.quantization trains on, and {uncorrected} "
-            f"corrects nothing of that: set {instead}"
-        )
-
-
-def has_environment_part(reward: RewardGroupSettings | None) -> bool:
-    return reward is not None and any(isinstance(part, EnvironmentPart) for part in reward.parts)
-
-
-def check_environment(rollout: RolloutSettings, reward: RewardGroupSettings | None) -> None:
-    if reward is not None and has_environment_part(reward) and rollout.environment is None:
-        raise ValueError(
-            f"{reward.section}.parts: kind environment is what an environment gives, and there is none: name it as "
-            f"rollout.environment.source=file.py:Class"
-        )
-
-
-def check_no_environment(rollout: RolloutSettings, kind: str) -> None:
-    if rollout.environment is not None:
-        raise ValueError(
-            f"rollout.environment in a run of kind {kind}: its prompts' rows, which an environment is opened with, do "
-            f"not come so far; use it in a run of kind ppo or eval"
-        )
-
-
 def check_second_judge(ppo: PpoSettings, has_judge: bool) -> None:
     if ppo.monitors.over_optimisation.action == "stop" and not has_judge:
         raise UserError(
             "ppo.monitors.over_optimisation.action=stop, but nothing judges the responses a second time: give a run of "
             "ppo a judge.model, a reward model that nothing learns from, or set the action to warn"
         )
-
-
-def check_published(tuning: AnyTuning, rollout: RolloutSettings) -> None:
-    """Weights of the model itself are published to engines that take them in, and no adapter is."""
-    if not isinstance(tuning, WeightTuning):
-        return
-    kind = f"policy.tuning.kind={tuning.kind}"
-    if isinstance(rollout.engine, VllmEngine) and not rollout.can_merge:
-        raise ValueError(
-            f"{kind} publishes weights of the model, which vLLM takes in on one device, uncompiled: set "
-            f"rollout.engine.enforce_eager=true and rollout.tensor_parallel=1, or rollout.engine.kind=transformers"
-        )
-    if rollout.adapter == "lora":
-        raise ValueError(f"rollout.adapter=lora: {kind} publishes no adapter; leave rollout.adapter out")
-
-
-def check_handed_on(sft_tuning: AnyTuning, tuning: AnyTuning) -> None:
-    """Of a pipeline, whose alignment begins from what supervised fine-tuning leaves."""
-    if isinstance(tuning, WeightTuning) and not isinstance(sft_tuning, WeightTuning):
-        raise ValueError(
-            f"policy.sft_tuning.kind={sft_tuning.kind} leaves an adapter, and policy.tuning.kind={tuning.kind} trains "
-            f"weights of a full model: set policy.sft_tuning.kind=full, or policy.tuning.kind=lora"
-        )
-    are_adapters = isinstance(tuning, AdapterTuning) and isinstance(sft_tuning, AdapterTuning)
-    if are_adapters and tuning.kind not in (sft_tuning.kind, "lora"):
-        raise ValueError(
-            f"policy.sft_tuning.kind={sft_tuning.kind} leaves an adapter, which is trained further as what it is, and "
-            f"policy.tuning.kind={tuning.kind} is of another kind: set policy.sft_tuning.kind=full, or "
-            f"policy.tuning.kind={sft_tuning.kind}"
-        )
-
-
-def check_critic(tuning: AnyTuning, setting: str = "policy.tuning", estimator: Estimator | None = None) -> None:
-    """`estimator`: of an online run; others have no critic."""
-    if isinstance(tuning, WeightTuning) and tuning.critic == "head" and not isinstance(estimator, Gae):
-        who = "a run of sft, dpo or kto" if estimator is None else f"ppo.estimator.kind={estimator.kind}"
-        raise ValueError(f"{setting}.critic=head: {who} has no critic; leave {setting}.critic out")
