@@ -24,7 +24,7 @@ from plumbob.driver.run_folder.folder import STATUS_FILE
 from plumbob.driver.run_folder.status_listener import StatusListener
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.step_record import Listener, StepRecord, WorkerCounts
-from plumbob.trainers.online.sample_ledger import SampleLedger
+from plumbob.trainers.online.collection.sample_ledger import SampleLedger
 
 OnSaved = Callable[[str, Checkpoint], None]
 

@@ -58,7 +58,7 @@ from plumbob.models.weight_files import num_stored
 from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.rollout.samplers.sampler import NUM_HELD
 from plumbob.trainers.offline import dpo, kto
-from plumbob.trainers.online.ppo import roles_of
+from plumbob.trainers.online.ppo_input import roles_of
 
 RESPONSES_OF_A_PAIR = 2
 

@@ -41,7 +41,7 @@ from plumbob.rollout.samplers.sampler import NUM_HELD
 from plumbob.trainers.forgetting.retention import nats_per_token, perplexity
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.stage_result import StageResult
-from plumbob.trainers.online.collector import rows_of, score_requests
+from plumbob.trainers.online.collection.collector import rows_of, score_requests
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from plumbob.trainers.online.trajectories import collate_rollouts
 

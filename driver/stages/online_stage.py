@@ -25,15 +25,8 @@ from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.monitors import monitor_result
-from plumbob.trainers.online.ppo import (
-    PpoInput,
-    PpoState,
-    PpoWorkers,
-    open_sampled_policy,
-    prepare_ppo,
-    run_ppo,
-    run_ppo_asynchronous,
-)
+from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo_input import PpoInput, open_sampled_policy, prepare_ppo
 from plumbob.trainers.online.recorder import PpoRecorder, ppo_summary, steps_on_disk
 
 NO_SECOND_REWARD_MODEL = (

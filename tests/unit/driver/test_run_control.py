@@ -26,7 +26,7 @@ from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.json_lines import read_json_lines
 from plumbob.trainers.metrics.step_record import StepRecord
-from plumbob.trainers.online.sample_ledger import NUM_VERSIONS, SampleLedger
+from plumbob.trainers.online.collection.sample_ledger import NUM_VERSIONS, SampleLedger
 from tests.support.recording_listener import Watching
 
 CLUSTER = ClusterSettings(address="auto", wait_s=60, max_restarts=1)

@@ -19,8 +19,8 @@ from plumbob.data.prompts import EncodedPrompt, PromptCursor
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.requests import response_seed
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from plumbob.trainers.online.collector import Collector, StepResponses, rewards_differ
-from plumbob.trainers.online.sample_ledger import SampleLedger
+from plumbob.trainers.online.collection.collector import Collector, StepResponses, rewards_differ
+from plumbob.trainers.online.collection.sample_ledger import SampleLedger
 
 PROMPTS = tuple(EncodedPrompt(f"p{place}", f"p{place}", np.array([3, place], np.int32)) for place in range(8))
 SEED = 5
@@ -138,7 +138,7 @@ def test_without_dynamic_sampling_nothing_is_dropped() -> None:
 
 def test_samplers_are_idle_while_responses_are_scored_and_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("plumbob.trainers.online.collector.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("plumbob.trainers.online.collection.collector.time", SimpleNamespace(monotonic=lambda: now))
 
     @contextmanager
     def phase(name: str) -> Iterator[None]:

@@ -10,9 +10,9 @@ import pytest
 
 from plumbob.configs.settings.algorithms import DynamicSamplingSettings
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.online.collection.sample_ledger import NUM_VERSIONS, SampleLedger
 from plumbob.trainers.online.ppo import run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.recorder import LEDGER_FILE
-from plumbob.trainers.online.sample_ledger import NUM_VERSIONS, SampleLedger
 from tests.support.ppo_world import DriverDeathError, play, recorded, settings
 
 

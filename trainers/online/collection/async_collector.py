@@ -12,8 +12,8 @@ from plumbob.configs.runs import PpoRun
 from plumbob.data.prompts import PromptCursor
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import Samplers
-from plumbob.trainers.online.collector import Collector, StepResponses
-from plumbob.trainers.online.sample_ledger import SampleLedger
+from plumbob.trainers.online.collection.collector import Collector, StepResponses
+from plumbob.trainers.online.collection.sample_ledger import SampleLedger
 
 ENDING_S = 30.0
 """What a failure waits for the call that the thread is in, before the failure is raised all the same."""

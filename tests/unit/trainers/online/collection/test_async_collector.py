@@ -11,8 +11,9 @@ from plumbob.core.errors import StaleRollouts
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.learner.learner_protocol import MergedUpdate
-from plumbob.trainers.online import async_collector
-from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo_asynchronous
+from plumbob.trainers.online.collection import async_collector
+from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo_asynchronous
+from plumbob.trainers.online.ppo_input import PpoInput
 from tests.support.ppo_world import PROMPTS, DriverDeathError, FakePpoWorld, play, settings
 
 PATIENCE_S = 60.0

@@ -16,8 +16,8 @@ from plumbob.rollout.requests import Samplers, sample_requests
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.algorithms.advantages import has_spread
 from plumbob.trainers.algorithms.reward_shaping import task_rewards
+from plumbob.trainers.online.collection.sample_ledger import SampleLedger
 from plumbob.trainers.online.part_rewards import scores_learnt_from
-from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import group_numbers
 
 Scored = tuple[Rollout, Score]
