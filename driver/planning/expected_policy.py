@@ -20,6 +20,7 @@ from plumbob.configs.settings.tuning.soft_prompts import (
 )
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.models.files.weight_files import num_stored
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import open_policy
 from plumbob.models.quantization.quantised_layers import base_bytes
@@ -29,7 +30,6 @@ from plumbob.models.sizes.kept_activations import Beside
 from plumbob.models.tuning.adapter_support import is_plain_lora
 from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
 from plumbob.models.tuning.weights import WeightMethod
-from plumbob.models.weight_files import num_stored
 
 BYTES = {"float32": 4, "bfloat16": 2}
 

@@ -7,10 +7,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.models.adapter import save_adapter
+from plumbob.models.files.weight_files import num_stored
 from plumbob.models.from_scratch import empty_bert, empty_llama
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.tuning.peft_methods.adapter_sizes import new_adapter_size
-from plumbob.models.weight_files import num_stored
 from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import make_adapter, write_policy
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from plumbob.core.errors import UserError
-from plumbob.models.weight_files import check_weights
+from plumbob.models.files.weight_files import check_weights
 
 KEY = "policy.model"
 

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plumbob.core.outside import from_outside
-from plumbob.models.weight_files import cached_model, save_model
+from plumbob.models.files.weight_files import cached_model, save_model
 
 FIX = "install what reads it (pip install gguf), or give a Hugging Face folder"
 

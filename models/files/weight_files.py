@@ -15,7 +15,12 @@ from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-FIX = "copy the model again, or save it with model.save_pretrained(FOLDER)"
+COPY_AGAIN = "copy the model again, or save it with model.save_pretrained(FOLDER)"
+
+
+def give_folder(name: str) -> str:
+    """What to do about a model that cannot be read."""
+    return COPY_AGAIN if Path(name).is_dir() else "give a folder, or a name on the hub where this machine reaches it"
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, **options: Any) -> None:
@@ -65,7 +70,7 @@ def check_weights(folder: Path, key: str) -> None:
         for name in _shards(folder / INDEX, key):
             check_file(folder / name, key)
     elif not any(folder.glob("*.safetensors")):
-        raise UserError(f"{key}={folder}: has no weights, neither {WHOLE} nor {INDEX}; {FIX}")
+        raise UserError(f"{key}={folder}: has no weights, neither {WHOLE} nor {INDEX}; {COPY_AGAIN}")
 
 
 def check_file(path: Path, key: str) -> None:
@@ -73,13 +78,13 @@ def check_file(path: Path, key: str) -> None:
     what = f"{key}={path.parent}: {path.name}"
     if path.exists() and not os.access(path, os.R_OK):
         raise UserError(f"{what} may not be read by you; ask its owner to let you, such as by chmod a+r")
-    with from_outside(f"{what} is damaged or missing", FIX), safe_open(path, framework="pt"):
+    with from_outside(f"{what} is damaged or missing", COPY_AGAIN), safe_open(path, framework="pt"):
         return
 
 
 def num_stored(path: Path) -> int:
     """Numbers in a safetensors file, by its header. Raises UserError when it cannot be read."""
-    with from_outside(f"{path}: cannot be read", FIX), safe_open(path, framework="pt") as file:
+    with from_outside(f"{path}: cannot be read", COPY_AGAIN), safe_open(path, framework="pt") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - it is no mapping
     return sum(math.prod(shape) for shape in shapes)
 
@@ -87,8 +92,8 @@ def num_stored(path: Path) -> int:
 def _shards(index: Path, key: str) -> list[str]:
     """Files beside the index."""
     what = f"{key}={index.parent}: {index.name} does not name the shards"
-    content = read_json_object(index, what, FIX)
-    with from_outside(what, FIX):
+    content = read_json_object(index, what, COPY_AGAIN)
+    with from_outside(what, COPY_AGAIN):
         names = sorted(set(content["weight_map"].values()))
         outside = [name for name in names if Path(name).name != name]
         if outside:
