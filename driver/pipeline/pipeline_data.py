@@ -35,9 +35,8 @@ from plumbob.driver.pipeline.pipeline_sizes import pipeline_sizes, toy_sizes
 from plumbob.driver.stages.stage import InputSizes
 from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import check_given_kind, check_learner, is_plain_lora
-from plumbob.models.tuning.methods import method_of
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.tuning.adapter_support import check_learner, is_plain_lora
+from plumbob.models.tuning.methods import check_method, check_served, method_of
 from plumbob.reward.open_scorer import check_reward, check_rows
 from plumbob.reward.reward_models.dialogue_form import FormInUse
 from plumbob.rollout.samplers.open_sampler import adapter_serving, support_for, support_of
@@ -128,8 +127,7 @@ def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
         # What supervised fine-tuning leaves of a full model is sampled from as it is.
         is_published = setting == "policy.tuning" or isinstance(tuning, AdapterTuning)
         support = support_for(run.rollout, opened, tuning if is_published else None)
-        check_given_kind(opened, tuning, setting)
-        method_of(tuning).check(opened, setting, ("policy", "reference", "value"), support)
+        check_method(opened, tuning, setting, ("policy", "reference", "value"), support)
         check_learner(ref, opened.source.adapter, tuning, run.learner)
     return opened
 

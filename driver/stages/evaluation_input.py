@@ -27,7 +27,7 @@ from plumbob.models.library.base_digest import known_base
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.resolution import read_adapter_config
 from plumbob.models.tuning.adapter_support import AdapterSupport
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.tuning.methods import check_served
 from plumbob.reward.open_scorer import check_reward, check_rows
 from plumbob.reward.reward_models.reward_prompts import RewardPrompts
 from plumbob.rollout.environments.openings import openings_of

@@ -28,8 +28,8 @@ from plumbob.models.loading import OpenedPolicy, load_causal_lm, open_policy
 from plumbob.models.merging.asked_sum import SumKind, WeightedSum
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, is_plain_lora
 from plumbob.models.tuning.hosting import put_adapter
+from plumbob.models.tuning.methods import check_served
 from plumbob.models.tuning.peft_adapters import is_adapter_parameter, published_adapter
-from plumbob.models.tuning.targets import check_served
 
 RESULT = "weighted_sum"
 _PREFIX = "base_model.model."

@@ -13,19 +13,13 @@ from transformers.pytorch_utils import Conv1D
 from plumbob.configs.settings.models import NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
-from plumbob.models.adapter import CONFIG_FILE, PROMPT_VECTORS, SAVE_AGAIN, WEIGHTS_FILE, ModelRole
+from plumbob.models.adapter import CONFIG_FILE, PROMPT_VECTORS, SAVE_AGAIN, WEIGHTS_FILE
 from plumbob.models.forward.soft_prompts import PREFIX
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import BASE_KEY, read_adapter_config
 from plumbob.models.sizes.config_sizes import sizes_of
-from plumbob.models.tuning.adapter_fields import check_adapter
-from plumbob.models.tuning.adapter_support import (
-    WHAT_PEFT_LOADS,
-    AdapterSupport,
-    check_architecture,
-    check_largest_rank,
-)
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
 
 SETTING = "policy.tuning.targets"
 ALL_LINEAR = "all-linear"
@@ -74,10 +68,9 @@ def check_targets(
     support: AdapterSupport = WHAT_PEFT_LOADS,
     setting: str = SETTING,
 ) -> None:
-    """Look at what LoRA is, or is to be, put on, with the model's modules made from its config, without weights.
+    """Look at what LoRA is to be put on, with the model's modules made from its config, without weights.
 
-    A model that is an adapter is checked by the tensors that it holds, otherwise `targets` by the names that they are:
-    a name stands for every module whose own name it is, or ends with from a dot on.
+    A name stands for every module whose own name it is, or ends with from a dot on.
 
     Args:
         support: which adapters the sampler that will load them can.
@@ -86,9 +79,7 @@ def check_targets(
     Raises:
         UserError: a module is not there, cannot take LoRA, or cannot be served with it.
     """
-    if opened.source.adapter is not None:
-        _check_adapted(opened, opened.source.adapter, support)
-    elif targets != ALL_LINEAR:
+    if targets != ALL_LINEAR:
         check_named_modules(opened.empty(AutoModelForCausalLM), targets, opened.source.base, support, setting)
 
 
@@ -101,24 +92,8 @@ def check_new_targets(
     check_named_modules(empty_llama(spec), targets, f"the new {spec.setting}", support, setting)
 
 
-def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[ModelRole, ...] = ()) -> None:
-    """Look at a policy that is sampled as it is.
-
-    Args:
-        roles: what it is on the learners' side beside.
-
-    Raises:
-        UserError: the engine or a learner cannot compute with it.
-    """
-    check_architecture(opened, support)
-    check_adapter(opened, roles, support)
-    check_largest_rank(opened, support)
-    if opened.source.adapter is not None:
-        _check_adapted(opened, opened.source.adapter, support)
-
-
-def _check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport) -> None:
-    """The modules that an adapter holds tensors for."""
+def check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport) -> None:
+    """Look at the modules that an adapter holds tensors for. UserError as `check_targets`."""
     if opened.num_virtual_tokens:
         _check_vectors(opened, adapter)
         return

@@ -11,7 +11,7 @@ from plumbob.configs.runs import RewardRun
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.records import make_prompt
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.tuning.methods import check_served
 from plumbob.reward.reward_models.bert_encoding import encode_pairs
 from plumbob.reward.reward_models.calibration import Calibration, calibrate, save_calibration
 from plumbob.rollout.rollout_records import Rollout
