@@ -111,10 +111,14 @@ class PeftKind:
     Attributes:
         fields: of their configs, by name.
         beside: config -> what of it makes a difference to what a block keeps for its backward.
+        mark: between a module's name and that of a tensor, in PEFT's saved names; "" of one that is on no module.
+        shared: tensors that a file holds for all modules together.
     """
 
     fields: Mapping[str, AdapterField]
     beside: Callable[[Mapping[str, Any]], Beside]
+    mark: str = ""
+    shared: tuple[str, ...] = ()
 
 
 def check_fields(

@@ -96,7 +96,7 @@ _FIELDS: Mapping[str, AdapterField] = {
     "runtime_config": CARRIED,
 }
 
-LORA = PeftKind(_FIELDS, lambda config: "dora" if config.get("use_dora") else "lora")
+LORA = PeftKind(_FIELDS, lambda config: "dora" if config.get("use_dora") else "lora", ".lora_")
 
 
 @dataclass(frozen=True)

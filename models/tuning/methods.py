@@ -27,6 +27,7 @@ from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
+from plumbob.models.resolution import read_adapter_config
 from plumbob.models.sizes.adapter_size import AdapterSize
 from plumbob.models.sizes.kept_activations import Beside
 from plumbob.models.tuning.adapter_fields import PeftKind, check_fields
@@ -138,7 +139,8 @@ def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[Mod
     check_fields(opened, PEFT_KINDS, roles, support)
     check_largest_rank(opened, support)
     if opened.source.adapter is not None:
-        check_adapted(opened, opened.source.adapter, support)
+        kind = PEFT_KINDS[read_adapter_config(opened.source.adapter)["peft_type"]]
+        check_adapted(opened, opened.source.adapter, kind, support)
 
 
 def check_method(

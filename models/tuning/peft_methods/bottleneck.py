@@ -53,7 +53,9 @@ _FIELDS: Mapping[str, AdapterField] = {
     ),
 }
 
-BOTTLENECK = PeftKind(_FIELDS, lambda config: "pfeiffer" if len(config.get("target_modules") or ()) == 1 else "houlsby")
+BOTTLENECK = PeftKind(
+    _FIELDS, lambda config: "pfeiffer" if len(config.get("target_modules") or ()) == 1 else "houlsby", ".bottleneck_"
+)
 
 
 def block_ends(model: Any, tuning: BottleneckTuning) -> tuple[str, ...] | None:

@@ -66,8 +66,8 @@ _VERA_FIELDS: Mapping[str, AdapterField] = {
     ),
 }
 
-IA3 = PeftKind(_IA3_FIELDS, lambda config: "ia3")
-VERA = PeftKind(_VERA_FIELDS, lambda config: "vera")
+IA3 = PeftKind(_IA3_FIELDS, lambda config: "ia3", ".ia3_")
+VERA = PeftKind(_VERA_FIELDS, lambda config: "vera", ".vera_lambda_", ("base_model.vera_A", "base_model.vera_B"))
 
 
 @dataclass(frozen=True)
