@@ -34,9 +34,9 @@ from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.core.programs.function_source import source_digests
-from plumbob.core.stop_signals import stop_signals
-from plumbob.data.bounded_templates import TemplateClock, template_time
+from plumbob.data.texts.bounded_templates import TemplateClock, template_time
 from plumbob.driver.callbacks.run_callbacks import CallbackListener, RunCallback, RunEnding
 from plumbob.driver.cpu_threads import with_threads
 from plumbob.driver.default_baseline import with_default_baseline
@@ -61,8 +61,8 @@ from plumbob.driver.run_folder.folder import (
 )
 from plumbob.driver.run_folder.inputs import check_models, check_rows, check_sources, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
-from plumbob.driver.stages.evaluation import run_eval
-from plumbob.driver.stages.evaluation_input import prepare_eval
+from plumbob.driver.stages.evaluating.evaluation import run_eval
+from plumbob.driver.stages.evaluating.evaluation_input import prepare_eval
 from plumbob.driver.stages.stage import StageContext
 from plumbob.trainers.metrics.sinks.trackers import check_trackers, opened_trackers
 from plumbob.trainers.metrics.stage_result import StageSummary

@@ -9,7 +9,7 @@ from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
-from plumbob.driver.stages import evaluation
+from plumbob.driver.stages.evaluating import evaluation
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, run_stage
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics

@@ -18,7 +18,7 @@ from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped, first_line
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.driver.run_folder.folder import STATUS_FILE
 from plumbob.driver.run_folder.status_listener import StatusListener

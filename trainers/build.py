@@ -25,7 +25,8 @@ from plumbob.trainers.learner.engine import Engine, ForwardOnly, ParameterGroup,
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_parts import LearnerParts
-from plumbob.trainers.offline import dpo, kto, pretrain, reward_model, sft
+from plumbob.trainers.offline import dpo, kto, pretrain, sft
+from plumbob.trainers.offline.reward_modelling import reward_model
 from plumbob.trainers.online import ppo_input
 
 

@@ -15,7 +15,7 @@ from plumbob.configs.runs import AnyRun, DpoRun, KtoRun, SftRun
 from plumbob.configs.settings.training import EpochSettings
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import RunFailed, RunStopped, UserError
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.driver.api import plan, run_or_resume
 from plumbob.driver.comparison.compared_methods import ComparedMethod
 from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, Result, comparison_row

@@ -41,7 +41,7 @@ from plumbob.reward.open_scorer import check_reward, check_rows
 from plumbob.reward.reward_models.dialogue_form import FormInUse
 from plumbob.rollout.samplers.open_sampler import adapter_serving, support_for, support_of
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
-from plumbob.trainers.offline.reward_model import check_encoder
+from plumbob.trainers.offline.reward_modelling.reward_model import check_encoder
 
 
 @dataclass(frozen=True)

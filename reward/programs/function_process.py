@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.configs.settings.programs.reward_programs import FunctionPart
-from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import UserError
+from plumbob.core.process_ends.after_death import AfterDeath
 from plumbob.core.programs.function_source import digest_of_source, source_file
 from plumbob.core.programs.message_pipe import MessagePipe, PipeClosed
 from plumbob.core.programs.process_environment import command_of, kept_environment

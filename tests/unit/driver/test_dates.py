@@ -26,7 +26,7 @@ from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import SftSettings
 from plumbob.configs.settings.workers import RolloutSettings, StorageSettings, TransformersEngine
 from plumbob.core.errors import RunFailed
-from plumbob.data.bounded_templates import render as render_template
+from plumbob.data.texts.bounded_templates import render as render_template
 from plumbob.driver import api
 from plumbob.driver.api import plan, resume, run
 from plumbob.driver.prepared_run import PreparedRun

@@ -19,7 +19,7 @@ from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.driver.run_control import RunControl, controlled_run
 from plumbob.driver.run_folder.folder import EVENTS_FILE, STATUS_FILE
 from plumbob.rollout.rollout_records import Rollout, SampleRequest

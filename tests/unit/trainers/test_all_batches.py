@@ -14,7 +14,7 @@ from plumbob.trainers.forgetting.replay import WithReplay
 from plumbob.trainers.offline.dpo import DpoBatch
 from plumbob.trainers.offline.kto import KtoBatch
 from plumbob.trainers.offline.pretrain import MaskedBatch
-from plumbob.trainers.offline.reward_batch import RewardBatch
+from plumbob.trainers.offline.reward_modelling.reward_batch import RewardBatch
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl
 from plumbob.trainers.online.objective import TrajectoryBatch
 from plumbob.trainers.online.objectives.ranked_responses import PairSide, ResponsePairs

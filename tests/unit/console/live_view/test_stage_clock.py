@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from plumbob.console.stage_clock import StageClock
+from plumbob.console.live_view.stage_clock import StageClock
 from plumbob.trainers.metrics.step_record import StepRecord
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from plumbob.core.errors import RunPreempted
-from plumbob.core.stop_signals import AGAIN_S, StopSignals
+from plumbob.core.process_ends.stop_signals import AGAIN_S, StopSignals
 
 BOUND_S = 30.0
 
@@ -110,7 +110,7 @@ def test_an_ignored_signal_stays_ignored_and_another_thread_handles_none(signals
 
 WORKING = """
 import sys, time
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 with stop_signals.handled("noted"):
     stop_signals.work_began()
     print("working", flush=True)

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from plumbob.data.bounded_templates import MAX_LETTERS, MAX_SECONDS, render, template_time, template_trial
+from plumbob.data.texts.bounded_templates import MAX_LETTERS, MAX_SECONDS, render, template_time, template_trial
 from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
 
 MESSAGES = [
@@ -87,7 +87,7 @@ def test_a_text_that_would_fill_the_memory_is_never_made(template: str) -> None:
     ],
 )
 def test_a_loop_that_never_ends_is_ended(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plumbob.data.bounded_templates.MAX_SECONDS", 1.0)
+    monkeypatch.setattr("plumbob.data.texts.bounded_templates.MAX_SECONDS", 1.0)
     began = time.monotonic()
     with pytest.raises(OverflowError):
         render(template, messages=MESSAGES)

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from plumbob.console.display import choose_listener
-from plumbob.console.live_console import LiveConsole
+from plumbob.console.live_view.live_console import LiveConsole
 from plumbob.core.activities import activities
 from plumbob.core.errors import RunPreempted
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from plumbob.trainers.metrics.step_record import ResponseSample, StepRecord
 from tests.support.terminal import Terminal
@@ -34,7 +34,7 @@ HELD_OUT = {"heldout_loss": 0.61, "heldout_accuracy": 0.71, "heldout_margin": 0.
 
 @pytest.fixture(autouse=True)
 def shown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plumbob.console.live_console.SHOWN_AFTER_S", 0.0)
+    monkeypatch.setattr("plumbob.console.live_view.live_console.SHOWN_AFTER_S", 0.0)
 
 
 def drawn(display: LiveConsole, width: int) -> list[str]:
@@ -96,7 +96,7 @@ def test_what_is_done_before_any_stage_is_shown_too() -> None:
 
 
 def test_what_passes_in_a_moment_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plumbob.console.live_console.SHOWN_AFTER_S", 3600.0)
+    monkeypatch.setattr("plumbob.console.live_view.live_console.SHOWN_AFTER_S", 3600.0)
     with activities.during("learner: updating"):
         assert drawn(LiveConsole(io.StringIO()), 80) == []
 

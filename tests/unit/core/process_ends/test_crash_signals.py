@@ -2,7 +2,7 @@
 
 import pytest
 
-from plumbob.core.crash_signals import crash_in
+from plumbob.core.process_ends.crash_signals import crash_in
 
 LOG = """2026-11-29T21:40:10.000Z loading the model
 2026-11-29T21:40:13.000Z its last words

@@ -17,7 +17,7 @@ from plumbob.reward.reward_models.calibration import Calibration, calibrate, sav
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_for
 from plumbob.trainers.learner.learner_protocol import Learners
-from plumbob.trainers.offline.reward_batch import FeedbackRecord, collate_responses, response_rewards
+from plumbob.trainers.offline.reward_modelling.reward_batch import FeedbackRecord, collate_responses, response_rewards
 
 SAMPLES_PER_PROMPT = 2
 

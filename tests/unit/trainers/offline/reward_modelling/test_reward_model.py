@@ -25,8 +25,18 @@ from plumbob.trainers.learner.engine import Engine, ParameterGroup
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
-from plumbob.trainers.offline.reward_batch import RewardBatch, RewardModule, collate_responses, response_rewards
-from plumbob.trainers.offline.reward_model import batch_loss, check_encoder, feedback_metrics, reward_passes
+from plumbob.trainers.offline.reward_modelling.reward_batch import (
+    RewardBatch,
+    RewardModule,
+    collate_responses,
+    response_rewards,
+)
+from plumbob.trainers.offline.reward_modelling.reward_model import (
+    batch_loss,
+    check_encoder,
+    feedback_metrics,
+    reward_passes,
+)
 from tests.support.learner_ranks import Ranks, numpy_state, this_rank
 from tests.support.padding_sides import judged_padded_on_the_left
 from tests.support.tiny_scorer import bert_tokenizer

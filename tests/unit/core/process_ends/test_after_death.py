@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from plumbob.cluster.calls import wait_until
-from plumbob.core.after_death import AfterDeath
+from plumbob.core.process_ends.after_death import AfterDeath
 
 DIES = """
 import os, signal, subprocess, sys
 from pathlib import Path
-from plumbob.core.after_death import AfterDeath
+from plumbob.core.process_ends.after_death import AfterDeath
 left = subprocess.Popen(["sleep", "300"], process_group=0)
 AfterDeath([left.pid], Path(sys.argv[1]))
 print(left.pid, flush=True)

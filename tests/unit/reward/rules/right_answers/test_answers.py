@@ -9,8 +9,8 @@ import pytest
 
 from plumbob.configs.settings.rules.reward_rules import ExactRule, MathRule, NumericRule
 from plumbob.data.records import RowError
-from plumbob.reward.rules.numbers import answer_number
 from plumbob.reward.rules.open_rule import rule_opening
+from plumbob.reward.rules.right_answers.numbers import answer_number
 from tests.support.rule_values import rule_scorer, score_of, value_of
 from tests.support.source_tree import ROOT
 

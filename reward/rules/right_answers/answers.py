@@ -9,7 +9,7 @@ from typing import Any
 from plumbob.configs.settings.rules.reward_rules import ExactRule, MathRule, NumericRule
 from plumbob.data.reading.field_values import shown
 from plumbob.data.records import RowError
-from plumbob.reward.rules.numbers import ANSWER_MARK, answer_number
+from plumbob.reward.rules.right_answers.numbers import ANSWER_MARK, answer_number
 
 _AROUND = " \t\n.,;:!?…\"'“”‘’«»`*_"
 

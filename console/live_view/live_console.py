@@ -12,7 +12,7 @@ from plumbob.console.live_view.stage_view import RunningStage
 from plumbob.console.live_view.worker_words import worker_words
 from plumbob.console.tables import duration, ended_line, printable
 from plumbob.core.activities import activities
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord, WorkerCounts
 

@@ -21,7 +21,7 @@ from plumbob.driver.measures.policy_metrics import (
     win_rates,
 )
 from plumbob.driver.measures.response_tables import RESPONSES_DIGEST, write_responses
-from plumbob.driver.stages.evaluation_input import (
+from plumbob.driver.stages.evaluating.evaluation_input import (
     ALONE,
     BASELINE,
     EvalInput,

@@ -24,8 +24,8 @@ from plumbob.configs.settings.training import PolicyEvaluationSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
-from plumbob.driver.stages.evaluation import run_eval
-from plumbob.driver.stages.evaluation_input import EvalInput, prepare_eval
+from plumbob.driver.stages.evaluating.evaluation import run_eval
+from plumbob.driver.stages.evaluating.evaluation_input import EvalInput, prepare_eval
 from plumbob.models.adapter import Adapter, save_adapter
 from plumbob.models.from_scratch import build_bert
 from plumbob.reward.reward_models.bert_model import new_reward_model

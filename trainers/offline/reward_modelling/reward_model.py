@@ -65,7 +65,7 @@ from plumbob.trainers.offline.loop import (
     run_epochs,
     small_batch_notes,
 )
-from plumbob.trainers.offline.reward_batch import (
+from plumbob.trainers.offline.reward_modelling.reward_batch import (
     FeedbackRecord,
     RewardBatch,
     RewardModule,
