@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -18,7 +17,6 @@ from plumbob.configs.settings.models import NewBertSettings, RewardEncoderSettin
 from plumbob.configs.settings.offline_objectives import BradleyTerry, PlackettLuce, Regression, RewardObjective
 from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.configs.settings.tuning.encoders import EncoderLora, WholeEncoder
-from plumbob.core.statistics import calibration_error
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import read_annotated_pairs, read_rankings, read_scored_responses
 from plumbob.data.reading.row_sorting import ReadRecords
@@ -31,9 +29,6 @@ from plumbob.models.masked_lm import open_encoder
 from plumbob.reward.agreement import (
     FeedbackMetrics,
     agreement_metrics,
-    annotator_metrics,
-    explained_variance,
-    pair_margins,
 )
 from plumbob.reward.reward_models.bert_encoding import EncodedPair
 from plumbob.reward.reward_models.bert_model import (
@@ -53,7 +48,7 @@ from plumbob.trainers.algorithms.reward_losses import (
 from plumbob.trainers.learner.export import Artifact, FullModel
 from plumbob.trainers.learner.learner_parts import LearnerParts
 from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
-from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
+from plumbob.trainers.metrics.heldout_pairs import write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of
@@ -64,6 +59,11 @@ from plumbob.trainers.offline.loop import (
     result_step,
     run_epochs,
     small_batch_notes,
+)
+from plumbob.trainers.offline.reward_modelling.heldout_feedback import (
+    feedback_metrics,
+    heldout_rewards,
+    rewarded_pairs,
 )
 from plumbob.trainers.offline.reward_modelling.reward_batch import (
     FeedbackRecord,
@@ -262,40 +262,3 @@ def run_reward(
         f"their prompts lost their beginning, or responses that do not fit even alone their end."
     )
     return result.with_metrics(metrics, note)
-
-
-def heldout_rewards(heldout: Heldout[RewardBatch], learners: Learners) -> list[NDArray[np.float32]]:
-    """Each record's rewards, in the precision in which the model will score."""
-    rewards: list[NDArray[np.float32]] = []
-    for index in heldout.portions():
-        batch = heldout.batch_of(index)
-        grid = learners.compute(batch, None, response_rewards)
-        rewards += [row[mask] for row, mask in zip(grid, batch.response_mask, strict=True)]
-    return rewards
-
-
-def rewarded_pairs(records: Sequence[FeedbackRecord], rewards: Sequence[NDArray[np.float32]]) -> list[RewardedPair]:
-    """All pairs of each ranking, the better response's first, as many as are kept; none of scored responses."""
-    pairs: list[RewardedPair] = []
-    for index, (record, given) in enumerate(zip(records, rewards, strict=True)):
-        if not isinstance(record, Ranking) or len(pairs) >= MAX_PAIRS:
-            break
-        scored = zip(record.responses, given.astype(np.float64).tolist(), strict=True)
-        pairs += [
-            RewardedPair(index, record.prompt, better, worse, high, low, high - low, record.annotator)
-            for (better, high), (worse, low) in combinations(scored, 2)
-        ]
-    return pairs
-
-
-def feedback_metrics(
-    objective: RewardObjective, records: Sequence[FeedbackRecord], rewards: Sequence[NDArray[np.float32]]
-) -> FeedbackMetrics:
-    """What the means of the objective's statistics do not tell of held-out records, given each one's rewards."""
-    if isinstance(objective, Regression):
-        scores = np.array([target_of(record) for record in records])
-        return {"heldout_explained_variance": explained_variance(np.concatenate(rewards), scores)}
-    margins = [pair_margins(row) for row in rewards]
-    rankings = [record for record in records if isinstance(record, Ranking)]
-    error = calibration_error(np.concatenate(margins))
-    return {"heldout_calibration_error": error} | annotator_metrics(rankings, margins)
