@@ -37,7 +37,7 @@ from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, StorageSettings
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError
-from plumbob.driver import api
+from plumbob.driver import execution
 from plumbob.driver.api import plan, resume, run, run_or_resume
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, new_digests, write_digests
 from tests.support.recording_listener import Watching
@@ -251,7 +251,7 @@ def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: p
     (scorers[1] / "model.safetensors").write_bytes(b"others!")
     (scorers[0] / "calibration.json").write_text("{}")  # Is new, and no other model.
     assert new_digests(asked, tmp_path) == {}  # Those that it began with stay.
-    monkeypatch.setattr(api, "prepare_run", lambda config: pytest.fail)
+    monkeypatch.setattr(execution, "prepare_run", lambda config: pytest.fail)
     with pytest.raises(
         UserError, match=rf"^reward\.ensemble={scorers[1]}: this is not the model .*: model\.safetensors ch"
     ):
