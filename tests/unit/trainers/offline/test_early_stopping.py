@@ -6,17 +6,7 @@ import pytest
 
 from plumbob.configs.settings.training import EarlyStoppingSettings
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from tests.support.offline_loop import SETTINGS, FakeLearners, play
-
-# 4 epochs of 10 records in batches of 4 are 10 steps; measured after 2, 4, 6, 8 and 10. No step but the last is saved
-# for its own sake. The losses at those steps: 3, 1 (the best), 2, 1.5, 0.5 (better still, but two worse came before).
-STOPPING = SETTINGS.model_copy(
-    update={
-        **{"num_epochs": 4, "save_every": 100, "keep_checkpoints": 1, "evaluate_every": 2},
-        "early_stopping": EarlyStoppingSettings(patience=2),
-    }
-)
-LOSSES = (9.0, 3.0, 9.0, 1.0, 9.0, 2.0, 9.0, 1.5, 9.0, 0.5)
+from tests.support.offline_loop import LOSSES, STOPPING, FakeLearners, play
 
 
 def checkpoints(folder: Path) -> list[str]:

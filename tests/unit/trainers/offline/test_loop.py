@@ -1,4 +1,4 @@
-"""The loop of the offline stages with a fake of the learners: order, resuming, named records, what is measured beside."""
+"""The loop of the offline stages with a fake of the learners: order, resuming, named records, what it measures."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ from plumbob.trainers.offline.loop import (
     heldout_means,
     small_batch_notes,
 )
-from tests.support.offline_loop import SAME, SETTINGS, FakeLearners, play
+from tests.support.offline_loop import LOSSES, SAME, SETTINGS, STOPPING, FakeLearners, play
 
 
 def test_every_record_once_an_epoch_with_a_checkpoint_on_the_way(tmp_path: Path) -> None:
