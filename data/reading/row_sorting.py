@@ -138,5 +138,5 @@ class _SortedRows(Generic[T]):
             spelling_note(self._spelling, num_rows),
         )
         notes += [f"{self._path}: {note}" for note in found if note is not None]
-        sizes = map(len, (left_out.malformed, left_out.empty, left_out.duplicate))
-        return ReadRecords(tuple(self._records), num_rows, *sizes, tuple(notes))
+        num_left_out = len(left_out.malformed), len(left_out.empty), len(left_out.duplicate)
+        return ReadRecords(tuple(self._records), num_rows, *num_left_out, tuple(notes))
