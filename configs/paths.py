@@ -1,11 +1,11 @@
-"""Absolute paths of the models, files and functions that a run's settings name: any working folder finds them."""
+"""What a run's settings name, models, files and functions, by absolute paths: any working folder finds them."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from plumbob.configs.base import IsFile, IsFunction, IsModel
 from plumbob.configs.runs import Run
-from plumbob.configs.schema import with_marked_texts
+from plumbob.configs.schema import marked_texts, with_marked_texts
 from plumbob.core.programs.function_source import SOURCE_SUFFIX
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
@@ -21,6 +21,18 @@ def with_absolute_paths(config: R) -> R:
     """
     located = with_marked_texts(with_marked_texts(config, IsModel, absolute), IsFile, _absolute_file)
     return with_marked_texts(located, IsFunction, _absolute_function)
+
+
+class NamedInputs(NamedTuple):
+    """What a run's settings name, each with its dotted key: (key, name)."""
+
+    files: tuple[tuple[str, str], ...]
+    models: tuple[tuple[str, str], ...]
+    functions: tuple[tuple[str, str], ...]
+
+
+def named_inputs(config: Run) -> NamedInputs:
+    return NamedInputs(*(tuple(marked_texts(config, mark)) for mark in (IsFile, IsModel, IsFunction)))
 
 
 def _absolute_file(path: str) -> str:

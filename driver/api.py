@@ -148,7 +148,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     Arguments and errors are those of `run`.
     """
     folder = writable_folder(config)
-    config = with_threads(with_default_baseline(with_absolute_paths(config)))
+    config = with_threads(with_absolute_paths(with_default_baseline(config)))
     with stop_signals.handled("the evaluation ends"):
         with template_time(datetime.now()) as clock:
             data = prepare_eval(config)

@@ -10,10 +10,9 @@ from typing import Any
 from plumbob.cluster.admission import check_local, joined_notes
 from plumbob.cluster.resources import resource_needs
 from plumbob.cluster.session import Session
-from plumbob.configs.base import IsFunction
-from plumbob.configs.resolved_copy import when_begun, write_resolved
+from plumbob.configs.paths import named_inputs
+from plumbob.configs.resolved_copy import read_begun, write_resolved
 from plumbob.configs.runs import AnyRun
-from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
@@ -106,14 +105,16 @@ def _run_stages(
 ) -> dict[str, Any]:
     began = time.monotonic()
     config = located(config)
+    named, began_as = named_inputs(config), read_begun(folder)
+    sources = source_digests(named.functions)
+    check_rows(named, folder)
+    check_sources(named, sources, began_as.sources)
+    stage = stage_of(config, folder)
     check_trackers(config)
-    check_rows(config, folder)
-    check_sources(config, folder)
-    started, stage = when_begun(folder), stage_of(config, folder)
-    with template_time(started) as clock:
+    with template_time(began_as.time) as clock:
         run_stages = prepare_run(with_threads(config))
-    check_models(config, folder)
-    digests = new_digests(config, folder)
+    check_models(named, folder)
+    digests = new_digests(named, folder)
     needs, expected = resource_needs(config), expected_memory(config)
     check_local(config.cluster, needs, expected, is_running=session is not None)
     events = EventLog(folder)
@@ -124,13 +125,13 @@ def _run_stages(
         opened_session(session, cluster, folder, listener) as opened,
         controlled_run(opened, config.name, needs, folder, listener, listener.saved) as control,
         PeakMemory() as memory,
-        template_time(started),
+        template_time(began_as.time),
     ):
         for note in joined_notes(config.cluster, needs, expected):
             listener.notify("cluster", note)
         for note in date_notes(clock) + learner_notes(config):
             listener.notify(stage, note)
-        write_resolved(config, folder, started, source_digests(marked_texts(config, IsFunction)))
+        write_resolved(config, folder, began_as.time, sources)
         write_digests(digests, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)

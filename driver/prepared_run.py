@@ -75,8 +75,7 @@ def begun_now(config: AnyRun) -> PreparedRun:
 
 def located(config: AnyRun) -> AnyRun:
     """The same run, whatever the working folder: absolute paths, and of an evaluation also what it compares with."""
-    absolute = with_absolute_paths(config)
-    return with_default_baseline(absolute) if isinstance(absolute, EvalRun) else absolute
+    return with_absolute_paths(with_default_baseline(config) if isinstance(config, EvalRun) else config)
 
 
 def date_notes(clock: TemplateClock) -> tuple[str, ...]:

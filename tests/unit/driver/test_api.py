@@ -9,7 +9,7 @@ import ray
 
 from plumbob.cluster.session import Session
 from plumbob.configs.load_run import load_run
-from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.paths import named_inputs, with_absolute_paths
 from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun, PipelineRun, PpoRun, PretrainRun, SftRun
 from plumbob.configs.settings.data import (
@@ -245,12 +245,12 @@ def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: p
         name="mine",
     )
     write_resolved(asked, tmp_path)
-    write_digests(new_digests(asked, tmp_path), tmp_path)
+    write_digests(new_digests(named_inputs(asked), tmp_path), tmp_path)
     assert set(json.loads((tmp_path / MODELS_FILE).read_text())) == {policy, *map(str, scorers)}
-    check_models(asked, tmp_path)
+    check_models(named_inputs(asked), tmp_path)
     (scorers[1] / "model.safetensors").write_bytes(b"others!")
     (scorers[0] / "calibration.json").write_text("{}")  # Is new, and no other model.
-    assert new_digests(asked, tmp_path) == {}  # Those that it began with stay.
+    assert new_digests(named_inputs(asked), tmp_path) == {}  # Those that it began with stay.
     monkeypatch.setattr(execution, "prepare_run", lambda config: pytest.fail)
     with pytest.raises(
         UserError, match=rf"^reward\.ensemble={scorers[1]}: this is not the model .*: model\.safetensors ch"

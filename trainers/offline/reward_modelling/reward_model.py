@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from plumbob.configs.runs import RewardRun
-from plumbob.configs.settings.models import NewBertSettings, RewardEncoderSettings
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, RewardEncoderSettings
 from plumbob.configs.settings.offline_objectives import BradleyTerry, PlackettLuce, Regression, RewardObjective
 from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.configs.settings.tuning.encoders import EncoderLora, WholeEncoder
@@ -190,19 +190,19 @@ def check_encoder(settings: RewardEncoderSettings | PipelineScorerSettings) -> N
         UserError: its configuration or tokenizer cannot be loaded, it is no encoder that can carry a classification
             head, or it has no positions for `reward.max_tokens`.
     """
-    encoder = settings.encoder
-    if isinstance(encoder, NewBertSettings):
-        check_sizes(encoder)
-        limit = f"{encoder.setting}.max_positions"
-        check_limits({"reward.max_tokens": settings.max_tokens}, encoder.max_positions, limit)
-        return
-    opened = open_encoder(encoder)
-    check_pairs_are_read(opened, opened.config.model_type)
-    refusal = f"{opened.config.model_type} cannot become a reward model"
-    model = opened.empty(AutoModelForSequenceClassification, refusal, "give a BERT")
-    check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)
-    if isinstance(settings, RewardEncoderSettings):
-        check_tuned(model, settings)
+    match settings.encoder:
+        case ModelRef() as encoder:
+            opened = open_encoder(encoder)
+            check_pairs_are_read(opened, opened.config.model_type)
+            refusal = f"{opened.config.model_type} cannot become a reward model"
+            model = opened.empty(AutoModelForSequenceClassification, refusal, "give a BERT")
+            check_length(RewardModel(model, opened.tokenizer), encoder, settings.max_tokens)
+            if isinstance(settings, RewardEncoderSettings):
+                check_tuned(model, settings)
+        case NewBertSettings() as new:
+            check_sizes(new)
+            limit = f"{new.setting}.max_positions"
+            check_limits({"reward.max_tokens": settings.max_tokens}, new.max_positions, limit)
 
 
 def count_cut(tokenizer: Any, records: Sequence[FeedbackRecord], max_tokens: int) -> int:
