@@ -37,7 +37,7 @@ from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.planning.expected_memory import expected_memory
 from plumbob.driver.planning.plan_run import plan_prepared
 from plumbob.driver.planning.run_plan import RunPlan
-from plumbob.driver.prepared_run import begun_now, date_notes, located
+from plumbob.driver.prepared_run import begun_now, date_notes, runnable
 from plumbob.driver.run_folder.driver_log import kept_in
 from plumbob.driver.run_folder.folder import (
     check_writable,
@@ -127,7 +127,7 @@ def run_or_resume(
     if not (folder / RESOLVED_FILE).exists():
         return run(config, listener, session, callbacks)
     began = read_resolved(folder)
-    config = located(config.model_copy(update={"storage": began.storage}))
+    config = runnable(config.model_copy(update={"storage": began.storage}))
     check_changes(type(began), changes(began.model_dump(mode="json"), config.model_dump(mode="json")))
     return _resume(config, folder, listener, session, callbacks)
 
@@ -174,13 +174,13 @@ def plan(config: AnyRun) -> RunPlan:
         UserError: the run would be refused whatever the cluster has.
     """
     writable_folder(config)
-    config = located(config)
+    config = runnable(config)
     return plan_prepared(config, begun_now(config), begun_now)
 
 
 def check_input(config: AnyRun) -> tuple[str, ...]:
     """Read and check all input, and start nothing: sentences about it and the memory expected. Raises UserError."""
-    config = located(config)
+    config = runnable(config)
     prepared = begun_now(config)
     expected = expected_memory(config, prepared.sizes().learnt)
     lines = memory_lines(resource_needs(config), expected, hosts=())

@@ -18,7 +18,7 @@ from plumbob.core.atomic_files import flush
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import UserError
 from plumbob.core.process_ends.stop_signals import stop_signals
-from plumbob.core.programs.function_source import source_digests
+from plumbob.core.programs.function_source import changed_sources, source_digests
 from plumbob.data.texts.bounded_templates import template_time
 from plumbob.driver.callbacks.run_callbacks import CallbackListener, RunCallback, RunEnding
 from plumbob.driver.cpu_threads import with_threads
@@ -26,7 +26,7 @@ from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.learner_notes import learner_notes
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.planning.expected_memory import expected_memory
-from plumbob.driver.prepared_run import date_notes, located, prepare_run, stage_of
+from plumbob.driver.prepared_run import date_notes, prepare_run, runnable, stage_of
 from plumbob.driver.run_control import controlled_run
 from plumbob.driver.run_folder.connection_file import ConnectionFile
 from plumbob.driver.run_folder.event_log import EventLog
@@ -34,7 +34,7 @@ from plumbob.driver.run_folder.folder import LOGS_FOLDER, SUMMARY_FILE, removed_
 from plumbob.driver.run_folder.inputs import check_models, check_rows, check_sources, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages.stage import StageContext
-from plumbob.trainers.metrics.sinks.trackers import check_trackers, opened_trackers
+from plumbob.trainers.metrics.sinks.trackers import opened_trackers
 from plumbob.trainers.metrics.step_record import Listener
 
 
@@ -104,17 +104,16 @@ def _run_stages(
     config: AnyRun, folder: Path, listener: CallbackListener, session: Session | None, min_wait_s: float
 ) -> dict[str, Any]:
     began = time.monotonic()
-    config = located(config)
+    config = runnable(config)
     named, began_as = named_inputs(config), read_begun(folder)
     sources = source_digests(named.functions)
+    changed = tuple(changed_sources(sources, began_as.sources))
     check_rows(named, folder)
-    check_sources(named, sources, began_as.sources)
-    stage = stage_of(config, folder)
-    check_trackers(config)
+    check_sources(named, changed)
     with template_time(began_as.time) as clock:
         run_stages = prepare_run(with_threads(config))
     check_models(named, folder)
-    digests = new_digests(named, folder)
+    digests, stage = new_digests(named, folder), stage_of(config, folder)
     needs, expected = resource_needs(config), expected_memory(config)
     check_local(config.cluster, needs, expected, is_running=session is not None)
     events = EventLog(folder)

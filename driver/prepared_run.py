@@ -67,15 +67,21 @@ def _of_one_stage(prepared: PreparedStage) -> PreparedRun:
 
 def begun_now(config: AnyRun) -> PreparedRun:
     """What the run would be if it began now, with all that is to be told of its input."""
-    check_trackers(config)
     with template_time(datetime.now()) as clock:
         prepared = prepare_run(config)
     return replace(prepared, notes=prepared.notes + date_notes(clock) + learner_notes(config))
 
 
-def located(config: AnyRun) -> AnyRun:
-    """The same run, whatever the working folder: absolute paths, and of an evaluation also what it compares with."""
-    return with_absolute_paths(with_default_baseline(config) if isinstance(config, EvalRun) else config)
+def runnable(config: AnyRun) -> AnyRun:
+    """The same run from any working folder: absolute paths, and of an evaluation also what it compares with.
+
+    Raises:
+        UserError: a package that one of its sinks needs is not installed, or what is compared with is not there.
+    """
+    if isinstance(config, EvalRun):
+        config = with_default_baseline(config)
+    check_trackers(config)
+    return with_absolute_paths(config)
 
 
 def date_notes(clock: TemplateClock) -> tuple[str, ...]:

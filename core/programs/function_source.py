@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -50,6 +50,11 @@ def digest_of_source(function: str, key: str = "function") -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"{key}={function}: {path} cannot be read: {error.strerror}") from error
+
+
+def changed_sources(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[str]:
+    """Functions whose file is another than it was; one that there was no digest of is passed over."""
+    return (function for function, digest in now.items() if before.get(function, digest) != digest)
 
 
 def _spec_of(module: str) -> ModuleSpec | None:

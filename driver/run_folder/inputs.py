@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,10 @@ def check_models(named: NamedInputs, folder: Path) -> None:
             )
 
 
-def check_sources(named: NamedInputs, now: Mapping[str, str], before: Mapping[str, str]) -> None:
-    """Compare the user's functions and classes with those that a run began with, by the digests of their files.
-
-    Args:
-        before: when it began; one that there is none of is passed over.
-
-    Raises:
-        UserError: one is not the same any more.
-    """
+def check_sources(named: NamedInputs, changed: Iterable[str]) -> None:
+    """Raises UserError where a function or class of the user's is not in the file that the run began with any more."""
     keys = {function: key for key, function in named.functions}
-    for function in (each for each, digest in now.items() if before.get(each, digest) != digest):
+    for function in changed:
         raise UserError(
             f"{keys[function]}={function}: {source_file(function)} is not the source that the run began with, and may "
             f"do otherwise. Put it back, or start a new run"
