@@ -89,7 +89,7 @@ lint: install
 	ln -sfn $(addprefix ../../,$(PACKAGES) plumbob/__init__.py) .types/plumbob/
 	$(BIN)/mypy
 
-# The README's tree: every module with the first line of its docstring (tests/test_layout.py compares them).
+# The trees of README.md (folders) and docs/layout.md (files), each with its first line (tests/test_layout.py compares them).
 tree: install
 	$(BIN)/python -m tests.support.annotated_tree
 
