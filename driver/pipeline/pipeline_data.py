@@ -151,7 +151,7 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
         write_world(world, folder)
         return files_in(folder, gold_score, world.noise_ceiling)
 
-    return PreparedFiles((), write, sizes=lambda: toy_sizes(world))
+    return PreparedFiles((), write, sizes=lambda: toy_sizes(run, world))
 
 
 def _real_files(run: PipelineRun, tokenizer: Tokenizer | None) -> PreparedFiles:
