@@ -18,12 +18,12 @@ from plumbob.configs.checks.input_checks import (
 )
 from plumbob.configs.checks.learner_checks import check_critic, check_divides, check_float32_copy, check_handed_on
 from plumbob.configs.checks.objective_checks import (
+    check_gold_reward,
     check_no_teachers,
     check_online,
     check_rewarded,
-    check_second_judge,
     check_teachers,
-    without_clip_of_parts,
+    with_no_clip_by_default,
 )
 from plumbob.configs.checks.serving_checks import check_quantised_base
 from plumbob.configs.schema import kind_of
@@ -54,7 +54,7 @@ from plumbob.configs.settings.models import (
     RewardEncoderSettings,
     TeacherSettings,
 )
-from plumbob.configs.settings.rewards import JudgeSettings, PipelineScorerSettings, ScorerSettings
+from plumbob.configs.settings.rewards import GoldRewardSettings, PipelineScorerSettings, ScorerSettings
 from plumbob.configs.settings.training import (
     MIN_COMPARED,
     CalibrationSettings,
@@ -99,14 +99,14 @@ class Run(Settings):
 
 
 class TrainingRun(Run):
-    """A run with learners that are trained: they share every optimizer step equally."""
+    """A run with learners that are trained; their number must divide every batch of an optimizer step."""
 
     learner: LearnerSettings = LearnerSettings()
     sinks: Changeable[Sinks] = ()
     """Where else the steps are written to, such as `[{kind: wandb}]`; files in the run's folder always are."""
 
     @model_validator(mode="after")
-    def _check_shares(self) -> Self:
+    def _check_divisible(self) -> Self:
         for name, settings in self:
             if isinstance(settings, EpochSettings):
                 check_divides(f"{name}.batch_size", settings.batch_size, self.learner)
@@ -184,7 +184,7 @@ class PpoRun(TrainingRun):
     policy: AlignedPolicySettings
     reward: ScorerSettings | None = None
     """What is learnt from; with teachers it may be left out, and is measured alone."""
-    judge: JudgeSettings | None = None
+    gold_reward: GoldRewardSettings | None = None
     teachers: tuple[TeacherSettings, ...] = ()
     """For `ppo.estimator.kind=distillation`."""
     teachers_by: Annotated[str, Field(min_length=1)] | None = None
@@ -207,8 +207,8 @@ class PpoRun(TrainingRun):
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_the_scale_of_parts(cls, given: Any) -> Any:
-        return without_clip_of_parts(given)
+    def _default_no_clip_for_parts(cls, given: Any) -> Any:
+        return with_no_clip_by_default(given)
 
     @field_validator("ppo")
     @classmethod
@@ -223,7 +223,7 @@ class PpoRun(TrainingRun):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
-        check_environment(self.rollout, self.judge)
+        check_environment(self.rollout, self.gold_reward)
         check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
 
@@ -270,8 +270,8 @@ class PipelineRun(TrainingRun):
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_the_scale_of_parts(cls, given: Any) -> Any:
-        return without_clip_of_parts(given)
+    def _default_no_clip_for_parts(cls, given: Any) -> Any:
+        return with_no_clip_by_default(given)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -281,7 +281,7 @@ class PipelineRun(TrainingRun):
         check_no_teachers(self.ppo)
         check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
         check_no_environment(self.rollout, self.kind)
-        check_second_judge(self.ppo, self.data.toy is not None)
+        check_gold_reward(self.ppo, self.data.toy is not None)
         check_critic(self.policy.sft_tuning, "policy.sft_tuning")
         check_handed_on(self.policy.sft_tuning, self.policy.tuning)
         return self
@@ -296,4 +296,4 @@ RUN_KINDS: dict[str, type[Run]] = {run.model_fields["kind"].default: run for run
 """By the name that settings give of it."""
 
 LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
-"""The kinds of run that have learners; those of an evaluation only compute, as the baseline."""
+"""The kinds of run that have learners. An EvalRun is no TrainingRun: its learners only compute, as the baseline."""

@@ -1,4 +1,4 @@
-"""The online loop, the same for PPO, RLOO, GRPO, RAFT, online DPO and their kin: sample, score, learn, publish."""
+"""The loop of all online RL algorithms (PPO, RLOO, GRPO, RAFT, online DPO, ...): sample, score, learn, publish."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from plumbob.configs.settings.algorithms import critic_of
 from plumbob.core.errors import NUM_NAMED, NotFinite
 from plumbob.data.prompts import PromptCursor
 from plumbob.reward.scorer import Scorer
-from plumbob.rollout.requests import Samplers
+from plumbob.rollout.requests import RolloutWorkers
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.kl import initial_coefficient, next_coefficient
 from plumbob.trainers.distillation.teachers import teacher_metrics, teacher_numbers
@@ -22,18 +22,18 @@ from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.collection.async_collector import AsyncCollector
 from plumbob.trainers.online.collection.collector import Collector, StepResponses
 from plumbob.trainers.online.collection.sample_ledger import SampleLedger
-from plumbob.trainers.online.experience import learnt_tokens, make_experience
+from plumbob.trainers.online.experience import make_experience, train_masks
 from plumbob.trainers.online.objective import (
     MAX_TRUSTED_GAP,
     compute_logprobs_and_values,
-    learnt_rows,
     rows_to_probe,
+    train_rows,
 )
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
-from plumbob.trainers.online.part_rewards import scores_learnt_from, turn_scale, with_totals
+from plumbob.trainers.online.part_rewards import combined_scores, turn_reward_scale, with_totals
 from plumbob.trainers.online.ppo_input import PpoInput
 from plumbob.trainers.online.recorder import PpoRecorder
-from plumbob.trainers.online.token_journal.journal_rows import LearntStep
+from plumbob.trainers.online.token_journal.journal_rows import StepUpdate
 from plumbob.trainers.online.trajectories import collate_rollouts
 
 
@@ -45,7 +45,7 @@ class PpoState:
         kl_coefficient: beta of the next step.
         cursor: where in the prompts the next step begins; steps that are sampled asynchronously do not move it.
         ledger: what became of every response.
-        trusts_sampler: whether its log-probs are taken for the policy's: until a gap is seen.
+        trusts_sampler: whether the sampler's log-probs are used as pi_old: until the mismatch exceeds MAX_TRUSTED_GAP.
         replayed: text that is learnt beside each batch, found by the step alone.
         retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
     """
@@ -73,7 +73,7 @@ class PpoState:
         self.cursor.load_state(checkpoint.state["cursor"])
         self.ledger.load_state(checkpoint.state["ledger"])
         self.retained = checkpoint.state["retained"]
-        # One of before there was a choice: as the run began, with the learner's own.
+        # Checkpoints from before this setting: as their runs began, with the learner's own.
         self.trusts_sampler = checkpoint.state.get("trusts_sampler", False)
 
 
@@ -81,7 +81,7 @@ class PpoState:
 class PpoWorkers:
     """Who does the work; each may be one process or many, here or elsewhere."""
 
-    samplers: Samplers
+    samplers: RolloutWorkers
     scorer: Scorer
     learners: Learners
 
@@ -105,8 +105,9 @@ def run_ppo_asynchronous(
 ) -> None:
     """The same, with sampling and scoring in a thread beside learning, at most `ppo.max_staleness` versions ahead.
 
-    The responses of step n, which version n learns from, may be sampled from version n - max_staleness on; a version
-    that is published meanwhile makes what is left of them. The seconds of "sample" are those that learning waited.
+    The responses of step n, which version n learns from, may be sampled from version n - max_staleness on; those in
+    flight continue with the newer weights of a publish (partial rollouts). The seconds of "sample" are those for which
+    the learners were blocked.
     """
     publish(workers, state, recorder)
     with AsyncCollector(run, state.step, state.cursor, workers.samplers, workers.scorer, state.ledger) as collector:
@@ -127,17 +128,17 @@ def learn(
     """From responses and their scores to the next policy version and the next KL coefficient."""
     ppo = run.ppo
     trajectories = collate_rollouts(responses.rollouts, pad_id)
-    with recorder.phase("evaluate"):
+    with recorder.phase("logprobs"):
         has_critic = critic_of(ppo.estimator) is not None
-        chunk_size, is_tried = run.rollout.chunk_size, takes_sampler(state, responses.rollouts)
-        probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if is_tried else None
+        chunk_size, uses_sampler = run.rollout.chunk_size, uses_sampler_logprobs(state, responses.rollouts)
+        probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if uses_sampler else None
         teachers = teacher_numbers(run, responses.rollouts, responses.rows)
         computed = compute_logprobs_and_values(
             learners, trajectories, run.rollout.temperature, has_critic, probed, teachers
         )
     has_action = trajectories.action_mask.any(dim=1)
-    is_learnt = learnt_tokens(trajectories, ppo.mask_truncated)[1].any(dim=1)
-    scores = scores_learnt_from(run, responses.scores, is_learnt, trajectories.groups)
+    is_trained = train_masks(trajectories, ppo.mask_truncated)[1].any(dim=1)
+    scores = combined_scores(run, responses.scores, is_trained, trajectories.groups)
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.rows_per_update, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
@@ -149,14 +150,14 @@ def learn(
             state.kl_coefficient,
             state.step,
             run.rollout.max_tokens,
-            turn_scale(run),
+            turn_reward_scale(run),
         )
         stats = with_totals(run, stats, responses.scores, has_action)
-    learnt = learnt_rows(ppo.estimator, experience, computed, trajectories.groups)
+    learnt = train_rows(ppo.estimator, experience, computed, trajectories.groups)
     with naming_prompts([responses.rollouts[row] for row in learnt.rows]), recorder.phase("learn"):
         updated = learners.update(with_replay(state.replayed, learnt.batch, state.step, run.seed), plan)
     metrics = dict(updated.metrics)
-    step = LearntStep(experience, scores, earned, learnt, updated.tokens)
+    step = StepUpdate(experience, scores, earned, learnt, updated.tokens)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     squared_gap = metrics.pop(SQUARED_GAP, None)
     if computed.probed is not None and squared_gap is not None:
@@ -172,8 +173,8 @@ def learn(
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 
-def takes_sampler(state: PpoState, rollouts: Sequence[Rollout]) -> bool:
-    """Whether a step may take the sampler's log-probs: not the first, which compares all, nor with others' text."""
+def uses_sampler_logprobs(state: PpoState, rollouts: Sequence[Rollout]) -> bool:
+    """Whether a step may use the sampler's log-probs as pi_old: not the first, which compares all, nor in episodes."""
     return state.trusts_sampler and state.step > 0 and all(rollout.action_mask.all() for rollout in rollouts)
 
 
@@ -204,6 +205,7 @@ def commit(
 
 
 def publish(workers: PpoWorkers, state: PpoState, recorder: PpoRecorder) -> None:
+    """Weight sync to the rollout workers: the policy as it is now becomes their version `state.step`."""
     with recorder.phase("publish"):
         workers.samplers.load(workers.learners.policy_weights(state.step))
     state.ledger.published(state.step)

@@ -22,10 +22,10 @@ from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.samplers.open_sampler import support_for
 from plumbob.trainers.distillation.teachers import load_teachers, prepare_teachers
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_of
-from plumbob.trainers.forgetting.replay import prepare_replay, replay_passes
+from plumbob.trainers.forgetting.replay import prepare_replay, replay_loss_terms
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
-from plumbob.trainers.online.objective import check_estimator, ppo_passes
+from plumbob.trainers.online.objective import check_estimator, ppo_loss_terms
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PpoInput:
     dropped: tuple[TooLong, ...] = ()
 
 
-def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
+def open_trainable_policy(run: PpoRun) -> OpenedPolicy:
     """The policy of a run. Raises UserError also when the rollout workers' engine cannot serve what is trained."""
     check_estimator(run.ppo.estimator)
     opened = open_policy(run.policy.ref)
@@ -60,13 +60,13 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     """Read, check and encode the prompts. Raises UserError; starts and writes nothing.
 
     Args:
-        scored: take down how the reward models read the prompts.
+        scored: record how the reward models read the prompts.
     """
     data, tokenizer = run.data, opened.tokenizer
     render: Render = chat_renderer(tokenizer)
     for prompts in scored:
         render = prompts.beside(render)
-    rewards = [group.reward for group in (run.reward, run.judge) if group is not None]
+    rewards = [group.reward for group in (run.reward, run.gold_reward) if group is not None]
     has_rows = run.rollout.environment is not None or run.teachers_by is not None
     reads_rows = has_rows or any(reward.reads_rows for reward in rewards)
     with openings_of(run.rollout.environment, run.seed) as opening:
@@ -87,8 +87,8 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     retained = prepare_retention(run.retention, opened)
     replayed = prepare_replay(run.replay, opened)
     texts = [prompt.text for prompt in train.records]
-    unlike = tuple(note for prompts in scored for note in prompts.notes(texts))
-    notes = split.notes + train.notes + unlike + taught + notes_of(retained, replayed)
+    mismatch_notes = tuple(note for prompts in scored for note in prompts.notes(texts))
+    notes = split.notes + train.notes + mismatch_notes + taught + notes_of(retained, replayed)
     as_scored = [part for prompts in scored for part in prompts.parts(texts[0])]
     rows = prompt_rows("data.prompts", tokenizer, [one.ids for one in train.records], as_scored)
     rows += rows_of(retained, replayed)
@@ -103,5 +103,5 @@ def learner_parts(run: PpoRun) -> LearnerParts:
     critic = critic_of(run.ppo.estimator)
     module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed, run.data)
     load_teachers(run, module)
-    passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
-    return LearnerParts(module, passes, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
+    loss_terms = replay_loss_terms(ppo_loss_terms(run.ppo, run.rollout.temperature), run.replay)
+    return LearnerParts(module, loss_terms, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
