@@ -34,6 +34,7 @@ from plumbob.driver.run_folder.folder import LOGS_FOLDER, SUMMARY_FILE, removed_
 from plumbob.driver.run_folder.inputs import check_models, check_rows, check_sources, new_digests, write_digests
 from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages.stage import StageContext
+from plumbob.driver.stewardship.run_data_report import run_data_report, write_data_report
 from plumbob.trainers.metrics.sinks.trackers import opened_trackers
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -113,7 +114,8 @@ def _run_stages(
     with template_time(began_as.time) as clock:
         run_stages = prepare_run(with_threads(config))
     check_models(named, folder)
-    digests, stage = new_digests(named, folder), stage_of(config, folder)
+    digests, data_report = new_digests(named, folder), run_data_report(config, folder)
+    stage = stage_of(config, folder)
     needs, expected = resource_needs(config), expected_memory(config)
     check_local(config.cluster, needs, expected, is_running=session is not None)
     events = EventLog(folder)
@@ -132,6 +134,7 @@ def _run_stages(
             listener.notify(stage, note)
         write_resolved(config, folder, began_as.time, sources)
         write_digests(digests, folder)
+        write_data_report(data_report, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)
         with (

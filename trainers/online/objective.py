@@ -61,7 +61,7 @@ class TrainRows(NamedTuple):
 
 
 def train_rows(estimator: Estimator, experience: Experience, computed: LogprobsAndValues, groups: Tensor) -> TrainRows:
-    """What the estimator's loss terms learn from: the experience itself, or rows that one which is `RANKED` makes of it.
+    """What the estimator's loss terms learn from: the experience itself, or rows that a `RANKED` one makes of it.
 
     Args:
         groups: int64 [B], rows with the same number respond to the same prompt.
