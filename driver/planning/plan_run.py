@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from plumbob.cluster.admission import joined_notes, plan_here, plan_there, what_cannot_be
-from plumbob.cluster.connection import connected
+from plumbob.cluster.connection import started_or_joined
 from plumbob.cluster.nodes import this_machine
 from plumbob.cluster.placement import Plan
 from plumbob.cluster.resources import Expected, Host, memory_fits, resource_needs, total_bytes
@@ -13,6 +13,8 @@ from plumbob.configs.runs import AnyRun
 from plumbob.core.errors import UserError
 from plumbob.driver.planning.batch_arithmetic import arithmetic_of
 from plumbob.driver.planning.cheapest_change import FittingChange, changed, cheapest_change
+from plumbob.driver.planning.durations.expected_time import expected_time
+from plumbob.driver.planning.durations.machine_rates import MachineRates
 from plumbob.driver.planning.expected_memory import expected_memory
 from plumbob.driver.planning.run_plan import GIB, RunPlan
 from plumbob.driver.prepared_run import PreparedRun
@@ -41,7 +43,7 @@ def plan_prepared(config: AnyRun, prepared: PreparedRun, prepare_again: Callable
         except UserError as error:
             raise UserError(_with_change(str(error), search.on(this_machine(config.cluster)))) from None
     else:
-        with connected(config.cluster):
+        with started_or_joined(config.cluster):
             notes = prepared.notes + joined_notes(config.cluster, needs, expected)
             found = plan_there(needs)
     is_short = memory_fits(needs, expected, found.hosts) is False
@@ -55,6 +57,7 @@ def plan_prepared(config: AnyRun, prepared: PreparedRun, prepare_again: Callable
         arithmetic=arithmetic_of(config, sizes),
         change=change,
         changed_gib=gib,
+        time=expected_time(config, sizes, MachineRates()),
     )
 
 

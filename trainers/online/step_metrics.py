@@ -11,6 +11,9 @@ NAMES_ON_DISK = {
 }
 """Of fields that `metrics.jsonl` has under another name."""
 
+OLD_NAMES = {"judge_reward": "gold_reward"}
+"""Of metrics in the lines of older runs."""
+
 ALARM = "alarm_"
 """Before the name of a monitor, in the line of a step that it shows at."""
 
@@ -73,7 +76,7 @@ class StepMetrics:
         entropy: the mean of -log pi of a sampled token, in nats, which estimates the policy's entropy at its
             temperature.
         repeated_share: of the responses, those that stand in the step more than once, whatever their prompts.
-        judge_reward: mean of the second judge's score; None where there is none.
+        gold_reward: mean of the gold reward; None where there is none.
         staleness_mean, staleness_max: how many versions the tokens are behind `version`.
         sampler_gap_fresh: mean |log pi_learner - log pi_sampler| in nats over those of these tokens that `version`
             itself made; 0 without any. Both are of one policy there, and ought to agree; older tokens differ by what
@@ -93,7 +96,7 @@ class StepMetrics:
     rounds: RoundMetrics | None
     entropy: float
     repeated_share: float
-    judge_reward: float | None
+    gold_reward: float | None
     staleness_mean: float
     staleness_max: float
     sampler_gap_fresh: float
@@ -113,7 +116,7 @@ class StepMetrics:
     @classmethod
     def from_disk(cls, metrics: Mapping[str, float]) -> Self:
         """The record that `on_disk` made a line of; NaN where a line of an older version lacks what every step has."""
-        left = {name: value for name, value in metrics.items() if not name.startswith(ALARM)}
+        left = {OLD_NAMES.get(name, name): value for name, value in metrics.items() if not name.startswith(ALARM)}
         parts: dict[str, Any] = {"experience": ExperienceStats(**_take_fields(ExperienceStats, left))}
         rounds = _take_fields(RoundMetrics, left)
         parts["rounds"] = None if math.isnan(rounds["num_rounds"]) else RoundMetrics(**rounds)
