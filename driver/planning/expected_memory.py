@@ -23,7 +23,7 @@ from plumbob.configs.runs import (
 from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_of
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
-from plumbob.configs.settings.rewards import RewardGroupSettings
+from plumbob.configs.settings.rewards import ModelReward, RewardGroupSettings
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
@@ -42,6 +42,7 @@ from plumbob.driver.planning.expected_learner import (
     with_teachers,
 )
 from plumbob.driver.planning.expected_policy import BYTES, ExpectedPolicy, expected_policy
+from plumbob.driver.planning.expected_programs import beside_programs, programs_of_episodes, programs_of_parts
 from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import empty_bert
@@ -213,22 +214,25 @@ def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens
     match rollout.engine:
         case VllmEngine(kv_cache_gib=gib, max_num_seqs=at_once):
             number = min(at_once, rollout.chunk_size)
-            return vllm_memory(policy.sizes, policy.weight_bytes, adapters, int(gib * 2**30), number)
+            found = vllm_memory(policy.sizes, policy.weight_bytes, adapters, int(gib * 2**30), number)
         case TransformersEngine():
             tokens = min(policy.num_positions, max_prompt_tokens + rollout.max_tokens) + policy.num_virtual_tokens
             number = rollout.chunk_size
-            return transformers_memory(policy.sizes, policy.weight_bytes, adapters, number, tokens)
+            found = transformers_memory(policy.sizes, policy.weight_bytes, adapters, number, tokens)
         case _:
             assert_never(rollout.engine)
+    return found if rollout.environment is None else beside_programs(found, programs_of_episodes(rollout))
 
 
 def _scorer(group: RewardGroupSettings) -> MemoryEstimate:
-    """Of its reward model, the others of its ensemble and those among its parts."""
-    first = group.model
-    refs = [each.model for each in group.further_members]
-    refs += [ref for part in group.weighted_parts for ref in part.reward.models]
-    models = [empty_bert(first)] if isinstance(first, NewBertSettings) else []
-    if isinstance(first, str):
-        refs = [ModelRef(first, f"{group.section}.model"), *refs]
-    models += [open_model(ref).empty(AutoModelForSequenceClassification) for ref in refs]
-    return scorer_memory(tuple(map(sizes_of, models)), group.batch_size, group.max_tokens)
+    """Of its reward model, the others of its ensemble and those among its parts, each with its own batches."""
+    own = group.batch_size * group.max_tokens
+    refs = [(each.model, own) for each in group.further_members]
+    if isinstance(group.model, str):
+        refs = [(ModelRef(group.model, f"{group.section}.model"), own), *refs]
+    rewards = [part.reward for part in group.weighted_parts]
+    refs += [(one.model, one.batch_size * one.max_tokens) for one in rewards if isinstance(one, ModelReward)]
+    found = [(empty_bert(group.model), own)] if isinstance(group.model, NewBertSettings) else []
+    found += [(open_model(ref).empty(AutoModelForSequenceClassification), tokens) for ref, tokens in refs]
+    estimate = scorer_memory([(sizes_of(model), tokens) for model, tokens in found])
+    return beside_programs(estimate, programs_of_parts(group.parts))
