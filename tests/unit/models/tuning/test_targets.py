@@ -34,9 +34,10 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its vLLM class does not. Its config alone: no weights are read."""
+    """Its vLLM class does not. Its config alone, of the Llama's sizes: no weights are read."""
     folder = tmp_path_factory.mktemp("qwen")
-    Qwen2Config(num_hidden_layers=1, hidden_size=64, num_attention_heads=2, vocab_size=50).save_pretrained(folder)
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
+    Qwen2Config(num_hidden_layers=1, vocab_size=50, **sizes).save_pretrained(folder)
     return str(folder)
 
 

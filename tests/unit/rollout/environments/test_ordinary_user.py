@@ -39,6 +39,11 @@ from plumbob.rollout.environments.environment_host import EnvironmentHost
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed
 from tests.support.environments import gone_soon, replied
 
+def scratches():
+    return {one.path for one in os.scandir("/tmp")
+            if one.name.startswith("plumbob-environment-") and one.stat().st_uid == os.geteuid()}
+
+before = scratches()
 host = EnvironmentHost(EnvironmentSettings(source=f"{sys.argv[1]}:World", timeout_s=2, memory_gib=0.5))
 found = {"uid": os.geteuid()}
 beside = host.open({"n": 7}, 1)
@@ -58,8 +63,7 @@ host.close()
 part = FunctionPart(function=f"{sys.argv[1]}:score", timeout_s=1, on_failure=-1)
 requests = [ScoreRequest("p", response, {}) for response in ("abc", "hang", "de")]
 found["scores"] = [score.total for score in FunctionScorer(part).score(requests)]
-found["left"] = [one.path for one in os.scandir("/tmp")
-                 if one.name.startswith("plumbob-environment-") and one.stat().st_uid == os.geteuid()]
+found["left"] = sorted(scratches() - before)
 print(json.dumps(found))
 """
 
