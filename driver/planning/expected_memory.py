@@ -47,7 +47,7 @@ from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import empty_bert
 from plumbob.models.loading import open_baseline, open_model, open_policy
-from plumbob.models.sizes.config_sizes import sizes_of
+from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.sizes.memory import (
     MemoryEstimate,
     forward_memory,
@@ -227,12 +227,21 @@ def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens
 def _scorer(group: RewardGroupSettings) -> MemoryEstimate:
     """Of its reward model, the others of its ensemble and those among its parts, each with its own batches."""
     own = group.batch_size * group.max_tokens
-    refs = [(each.model, own) for each in group.further_members]
-    if isinstance(group.model, str):
-        refs = [(ModelRef(group.model, f"{group.section}.model"), own), *refs]
     rewards = [part.reward for part in group.weighted_parts]
-    refs += [(one.model, one.batch_size * one.max_tokens) for one in rewards if isinstance(one, ModelReward)]
-    found = [(empty_bert(group.model), own)] if isinstance(group.model, NewBertSettings) else []
-    found += [(open_model(ref).empty(AutoModelForSequenceClassification), tokens) for ref, tokens in refs]
-    estimate = scorer_memory([(sizes_of(model), tokens) for model, tokens in found])
+    of_parts = [one.batch_size * one.max_tokens for one in rewards if isinstance(one, ModelReward)]
+    sizes = scorer_sizes(group)
+    tokens = [own] * (len(sizes) - len(of_parts)) + of_parts
+    estimate = scorer_memory(list(zip(sizes, tokens, strict=True)))
     return beside_programs(estimate, programs_of_parts(group.parts))
+
+
+def scorer_sizes(group: RewardGroupSettings) -> tuple[ModelSizes, ...]:
+    """Of a group's reward model, the others of its ensemble and then those among its parts."""
+    first = group.model
+    refs = [each.model for each in group.further_members]
+    refs += [ref for part in group.weighted_parts for ref in part.reward.models]
+    models = [empty_bert(first)] if isinstance(first, NewBertSettings) else []
+    if isinstance(first, str):
+        refs = [ModelRef(first, f"{group.section}.model"), *refs]
+    models += [open_model(ref).empty(AutoModelForSequenceClassification) for ref in refs]
+    return tuple(map(sizes_of, models))
