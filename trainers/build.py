@@ -51,7 +51,7 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
     trains_float32 = all(p.dtype == torch.float32 for group in groups for p in group.parameters.values())
     stage = run.learner.resolved_zero_stage(trains_float32)
     engine = Engine(parts.module, groups, parts.optimizer, run.learner, stage, rank)
-    return Learner(parts.module, parts.passes, engine, parts.artifact, rank, run.learner)
+    return Learner(parts.module, parts.loss_terms, engine, parts.artifact, rank, run.learner)
 
 
 def models_of(run: LearnerRun) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a learner is made from: a module, its passes, how it is written, and what optimizes it."""
+"""What a learner is made from: a module, its loss terms, how it is written, and what optimizes it."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -18,7 +18,7 @@ from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
 from plumbob.trainers.learner.export import Artifact, FullModel, PolicyAdapter, SelectedWeights
-from plumbob.trainers.learner.learner_protocol import Pass
+from plumbob.trainers.learner.learner_protocol import LossTerm
 
 if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
@@ -30,14 +30,14 @@ class LearnerParts:
 
     Attributes:
         module: what is trained, its weights loaded.
-        passes: the forwards and backwards of one update, in order.
+        loss_terms: what one update goes down, in order, each by a forward and backward of its own.
         artifact: how the result is written.
         optimizer: settings of all groups of parameters.
         learning_rates: of groups whose rate is not the optimizer's.
     """
 
     module: nn.Module
-    passes: Sequence[Pass[Any]]
+    loss_terms: Sequence[LossTerm[Any]]
     artifact: Artifact
     optimizer: OptimizerSettings
     learning_rates: Mapping[str, float] = field(default_factory=dict)
