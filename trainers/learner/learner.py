@@ -68,6 +68,8 @@ class Learner:
         tokens = TokenLog(plan.num_epochs)
         for epoch in range(plan.num_epochs):
             tokens.epoch = epoch
+            if epoch == 1:
+                batch = batch.in_later_epochs()
             shuffled = order.permutation(batch.num_rows)
             for index in shuffled.reshape(-1, plan.minibatch_size):
                 for name, partial_mean in self._accumulate(batch.rows(index), index, tokens).items():
@@ -101,7 +103,7 @@ class Learner:
         return partial_means
 
     def _accumulate(self, minibatch: Batch, row_ids: NDArray[np.int64], tokens: TokenLog) -> dict[str, float]:
-        """Backward every loss term of every micro-batch of this rank's rows. `row_ids`: each row's index in the batch."""
+        """Backward every loss term of every micro-batch of this rank. `row_ids`: each row's index in the batch."""
         counts = [max(p.count(minibatch), 1.0) for p in self.loss_terms]
         partial_means: dict[str, float] = {}
         mine = self.rows_of_rank(minibatch.num_rows)

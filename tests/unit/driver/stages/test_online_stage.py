@@ -26,7 +26,7 @@ from plumbob.reward.reward_models.dialogue_form import FormInUse, form_of, save_
 from plumbob.reward.services.judge_answers import ANSWERS_FOLDER
 from plumbob.rollout.journal import read_journal
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.online.ppo import open_trainable_policy, prepare_ppo
+from plumbob.trainers.online.ppo_input import open_trainable_policy, prepare_ppo
 from tests.support.environments import environment
 from tests.support.ppo_world import FakePpoWorld
 from tests.support.recording_listener import Watching
