@@ -75,6 +75,7 @@ from plumbob.configs.settings.training import (
     RewardTrainingSettings,
     SftSettings,
 )
+from plumbob.configs.settings.tuning.adapters import check_ranks_stay
 from plumbob.configs.settings.tuning.soft_prompts import check_tasks
 from plumbob.configs.settings.workers import (
     ClusterSettings,
@@ -233,6 +234,7 @@ class PpoRun(TrainingRun):
         check_environment(self.rollout, self.reward)
         check_environment(self.rollout, self.judge)
         check_critic(self.policy.tuning, estimator=self.ppo.estimator)
+        check_ranks_stay(self.policy.tuning)
         check_published(self.policy.tuning, self.rollout)
         check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
@@ -329,6 +331,7 @@ class PipelineRun(TrainingRun):
         check_no_environment(self.rollout, self.kind)
         check_second_judge(self.ppo, self.data.toy is not None)
         check_published(self.policy.tuning, self.rollout)
+        check_ranks_stay(self.policy.tuning)
         check_critic(self.policy.sft_tuning, "policy.sft_tuning")
         check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_handed_on(self.policy.sft_tuning, self.policy.tuning)

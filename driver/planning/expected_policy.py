@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from plumbob.configs.base import Dtype
 from plumbob.configs.settings.models import ModelRef, NewLlamaSettings
-from plumbob.configs.settings.tuning.adapters import BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import AdaLoraTuning, BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import Tuning, virtual_tokens
 from plumbob.configs.settings.tuning.soft_prompts import (
     MultitaskPromptTuning,
@@ -45,7 +45,7 @@ class ExpectedPolicy:
         num_begun: of the adapter that it begins from, or of a new soft prompt; a reference has as much beside it. 0 of
             others on a full model.
         num_virtual_tokens: of a soft prompt, before each text.
-        num_start: of the weights that a new adapter begins from, which stay beside it.
+        num_start: of the weights that a new adapter begins from, or of its ranks' scores, which stay beside it.
         num_shared: of what stays as it is, and all adapters share.
         trains_weights: whether what is trained are weights of the model itself.
         has_critic_model: whether a critic is then a model of its own.
@@ -124,6 +124,8 @@ def _beside(adapter: Path | None, tuning: Tuning | None) -> Beside:
             return "weights" if targets else "norms"
         case LoraTuning(use_dora=use_dora):
             return "dora" if use_dora else "lora"
+        case AdaLoraTuning():
+            return "lora-layers"
         case Ia3Tuning():
             return "ia3"
         case VeraTuning():

@@ -61,7 +61,8 @@ def is_plain_lora(adapter: Path | None, tuning: Tuning | None) -> bool:
 
 
 def stands_beside(adapter: Path | None, tuning: Tuning | None) -> bool:
-    """Whether an adapter, or where there is none what a full model is trained by, reads no weights of the base."""
+    """Whether an adapter, or where there is none what a full model is trained by, reads weights in its layers' forwards
+    alone."""
     if adapter is None:
         return not isinstance(tuning, AdapterTuning) or tuning.stands_beside
     return is_plain_lora(adapter, None) or read_adapter_config(adapter).get("peft_type") == BottleneckTuning.peft_type

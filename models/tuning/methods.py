@@ -6,7 +6,7 @@ A method stands in a file beside this one and is an arm of `method_of`; its sett
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
-from plumbob.configs.settings.tuning.adapters import BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import AdaLoraTuning, BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.tuning.soft_prompts import (
     MultitaskPromptTuning,
@@ -27,6 +27,7 @@ from plumbob.models.tuning.adapter_support import (
     stands_beside,
 )
 from plumbob.models.tuning.lora import LoraMethod
+from plumbob.models.tuning.peft_methods.adalora import AdaLoraMethod
 from plumbob.models.tuning.peft_methods.bottleneck import BottleneckMethod
 from plumbob.models.tuning.peft_methods.prompt_methods import PromptMethod
 from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
@@ -64,6 +65,8 @@ def method_of(tuning: AnyTuning) -> TuningMethod:
             return WeightMethod(tuning)
         case LoraTuning():
             return LoraMethod(tuning)
+        case AdaLoraTuning():
+            return AdaLoraMethod(tuning)
         case Ia3Tuning():
             return Ia3Method(tuning)
         case VeraTuning():

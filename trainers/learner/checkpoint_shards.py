@@ -21,7 +21,7 @@ DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", to
 FILLER, ALIGNMENT = "filler.", 8
 """Of the tensors that are there so that others begin at a multiple of so many bytes."""
 
-TENSORS_OF_A_NAME, ENTRY_BYTES = 8, 256
+TENSORS_OF_A_NAME, ENTRY_BYTES = 12, 256
 """At most: tensors of one parameter with their fillers, and what each takes in a file's header beside its name."""
 
 

@@ -72,7 +72,7 @@ class Learner:
             for index in shuffled.reshape(-1, plan.minibatch_size):
                 for name, share in self._accumulate(batch.rows(index), index, tokens).items():
                     shares.setdefault(name, []).append(share)
-                for name, norm in self._step(plan.learning_rate_scale).items():
+                for name, norm in self._step(plan).items():
                     norms.setdefault(name, []).append(norm)
         num_steps = plan.num_epochs * (batch.num_rows // plan.minibatch_size)
         return UpdateResult(
@@ -118,8 +118,8 @@ class Learner:
                 add_shares(shares, sums, count)
         return shares
 
-    def _step(self, learning_rate_scale: float) -> dict[str, float]:
-        norms = self._training_engine().step(learning_rate_scale)
+    def _step(self, plan: UpdatePlan) -> dict[str, float]:
+        norms = self._training_engine().step(plan.learning_rate_scale, plan.num_steps)
         return {f"{name}_grad_norm": norm for name, norm in norms.items()}
 
     # ---------------------------------------------------------------------------------------------------------- forward

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import (
+    FROM_WEIGHTS,
+    AdaLoraTuning,
+    BottleneckTuning,
+    Ia3Tuning,
+    LoraTuning,
+    VeraTuning,
+)
 from plumbob.configs.settings.tuning.any_tuning import AnyAdapterTuning
 from plumbob.configs.settings.tuning.soft_prompts import (
     MultitaskPromptTuning,
@@ -23,7 +30,7 @@ class AdapterSize:
 
     Attributes:
         num_trained: parameters.
-        num_start: of the weights that it begins from, which stay beside it.
+        num_start: of what stays beside it: of the weights that it begins from, or of the scores that its ranks have.
         num_shared: numbers that stay as they are, and that all adapters on a base share.
     """
 
@@ -37,14 +44,19 @@ def new_adapter_size(model: Any, tuning: AnyAdapterTuning) -> AdapterSize:
     match tuning:
         case LoraTuning():
             return _of_lora(model, tuning)
+        case AdaLoraTuning():
+            targets = target_modules(model, tuning.targets).values()
+            of_rank = sum(num_inputs(one) + num_outputs(one) + 1 for one in targets)
+            num_trained = tuning.first_rank * of_rank
+            return AdapterSize(num_trained, num_start=2 * num_trained)
         case Ia3Tuning():
             outputs, inputs = scaled_modules(model, tuning) or ((), ())
             num_factors = sum(num_outputs(one) for one in target_modules(model, outputs).values())
             return AdapterSize(num_factors + sum(num_inputs(one) for one in target_modules(model, inputs).values()))
         case VeraTuning():
-            targets = list(target_modules(model, tuning.targets).values())
-            widest = max(map(num_inputs, targets), default=0) + max(map(num_outputs, targets), default=0)
-            num_trained = sum(tuning.rank + num_outputs(one) for one in targets)
+            layers = list(target_modules(model, tuning.targets).values())
+            widest = max(map(num_inputs, layers), default=0) + max(map(num_outputs, layers), default=0)
+            num_trained = sum(tuning.rank + num_outputs(one) for one in layers)
             return AdapterSize(num_trained, num_shared=tuning.rank * widest)
         case BottleneckTuning():
             ends = target_modules(model, block_ends(model, tuning) or ())

@@ -12,6 +12,7 @@ from tests.support.tiny_policy import write_policy
 LORA = {"kind": "lora", "rank": 3, "alpha": 6.0}
 METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "pissa": (LORA | {"init": "pissa"}, (0, 2, 3)),
+    "adalora": ({"kind": "adalora", "rank": 3}, (0, 1, 2)),
     "dora": (LORA | {"use_dora": True}, (2,)),
     "ia3": ({"kind": "ia3"}, (2,)),
     "vera": ({"kind": "vera", "rank": 5}, (2,)),
