@@ -266,6 +266,11 @@ class EvalRun(Run):
             raise ValueError("policy.model is measured on prompts: give data.prompts=FILE too")
         if self.policy is None and self.perplexity is not None:
             raise ValueError("perplexity.text is measured under a policy: give policy.model=FOLDER too")
+        if self.rollout.quantised_base == "stored":
+            raise ValueError(
+                "rollout.quantised_base=stored: an evaluation samples from the weights that it measures KL and "
+                "perplexity with, in few bits or not: leave it out"
+            )
         check_environment(self.rollout, self.reward)
         if self.data.pairs is not None and has_environment_part(self.reward):
             raise ValueError(
@@ -332,6 +337,7 @@ class PipelineRun(TrainingRun):
         check_second_judge(self.ppo, self.data.toy is not None)
         check_published(self.policy.tuning, self.rollout)
         check_ranks_stay(self.policy.tuning)
+        check_quantised_base(self.policy, self.rollout, self.ppo)
         check_critic(self.policy.sft_tuning, "policy.sft_tuning")
         check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_handed_on(self.policy.sft_tuning, self.policy.tuning)

@@ -15,7 +15,7 @@ from plumbob.configs.settings.algorithms import (
     OnlineDpo,
     TruncatedImportance,
 )
-from plumbob.configs.settings.models import PolicyBaseSettings, PolicySettings, TeacherSettings
+from plumbob.configs.settings.models import FrozenPolicySettings, PolicyBaseSettings, TeacherSettings
 from plumbob.configs.settings.offline_objectives import RewardObjective, reads_prompt
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import RewardGroupSettings, no_reward
@@ -204,7 +204,7 @@ def check_teachers(ppo: PpoSettings, teachers: Sequence[TeacherSettings], column
         )
 
 
-def check_quantised_base(policy: PolicySettings, rollout: RolloutSettings, ppo: PpoSettings) -> None:
+def check_quantised_base(policy: FrozenPolicySettings, rollout: RolloutSettings, ppo: PpoSettings) -> None:
     """Where the sampler's weights are not the learner's, something must correct for it."""
     is_stored, quantization = rollout.quantised_base == "stored", policy.quantization
     sampled = "rollout.quantised_base=stored"

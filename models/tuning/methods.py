@@ -16,15 +16,14 @@ from plumbob.configs.settings.tuning.soft_prompts import (
 )
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.configs.settings.workers import LearnerSettings
-from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import (
     WHAT_PEFT_LOADS,
     AdapterSupport,
+    check_beside_few_bits,
     check_given_kind,
     check_learner,
-    stands_beside,
 )
 from plumbob.models.tuning.lora import LoraMethod
 from plumbob.models.tuning.peft_methods.adalora import AdaLoraMethod
@@ -111,10 +110,4 @@ def check_tunable(
     """
     check_given_kind(opened, policy.tuning, TUNING)
     method_of(policy.tuning).check(opened, TUNING, roles, support)
-    quantization, adapter = opened.ref.quantization, opened.source.adapter
-    if quantization is not None and not (stands_beside(adapter, None) or opened.num_virtual_tokens):
-        raise UserError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA, bottleneck adapters and soft prompts, and "
-            f"{opened.ref.setting}={adapter} is an adapter of another kind, which reads the weights' own numbers: "
-            f"leave policy.quantization out"
-        )
+    check_beside_few_bits(opened)

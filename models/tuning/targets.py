@@ -24,6 +24,7 @@ from plumbob.models.tuning.adapter_support import (
     WHAT_PEFT_LOADS,
     AdapterSupport,
     check_architecture,
+    check_beside_few_bits,
     check_largest_rank,
 )
 
@@ -110,6 +111,7 @@ def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[Mod
     Raises:
         UserError: the engine or a learner cannot compute with it.
     """
+    check_beside_few_bits(opened)
     check_architecture(opened, support)
     check_adapter(opened, roles, support)
     check_largest_rank(opened, support)
