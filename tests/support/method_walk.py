@@ -19,6 +19,7 @@ from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.methods import method_of, open_tunable
 from plumbob.models.tuning.roles import trainable_groups
+from plumbob.models.tuning.starts.start_buffers import start_buffers
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
@@ -118,6 +119,22 @@ def walk(stage: str, tuning: dict[str, Any], learning_rate: float, base: str, fo
         next_start_gap=_gap(response(next_policy, "policy"), response(next_policy, "reference")),
         next_export_gap=_gap(response(next_policy, "reference"), trained),
     )
+
+
+def resumes_where_it_began(tuning: dict[str, Any], base: str, folder: Path) -> bool:
+    """Whether a learner that begins elsewhere, as another machine's decomposition might, resumes as the first."""
+    run = _run_of("sft", tuning, 1e-3, base)
+    first, second = (build_learner(run, this_rank()) for _ in range(2))
+    _train(first, _batch_of("sft", first, run), 0, 1)
+    first.save(folder)
+    other = start_buffers(second.model)
+    for start in other.values():
+        start.neg_()
+    second.load(folder)
+    expected = start_buffers(first.model)
+    is_same = other.keys() == expected.keys() and all(torch.equal(other[name], one) for name, one in expected.items())
+    responses = (response(one.model, "policy") for one in (first, second))  # type: ignore[arg-type]
+    return bool(expected) and is_same and torch.equal(*responses)
 
 
 def first_moments(

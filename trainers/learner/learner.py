@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from plumbob.core.errors import NotFinite
 from plumbob.data.batch import Batch
 from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.models.policy import PolicyModel
+from plumbob.models.tuning.starts.start_buffers import start_buffers
 from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import on_disk_meanwhile, open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
@@ -162,13 +164,13 @@ class Learner:
         return self.artifact.policy_weights(kept, version)
 
     def save(self, folder: Path) -> Files:
-        """Write this rank's share of weights, moments and step by parameter name. Collective.
+        """Write this rank's share of weights, moments, step, and of where adapters began, by name. Collective.
 
         Returns what this rank wrote, which is on the disk by then.
         """
-        engine = self._training_engine()
-        names = shard_of(engine.sizes(), self.rank)
-        tensors = engine.state(names)
+        engine, starts = self._training_engine(), start_buffers(self.model)
+        names = shard_of(engine.sizes() | {name: start.numel() for name, start in starts.items()}, self.rank)
+        tensors = chain(engine.state(names), ((name, one.cpu()) for name, one in starts.items() if name in names))
         try:
             return on_disk(folder, [write_shard(tensors, names, folder, self.rank)])
         finally:
@@ -178,6 +180,8 @@ class Learner:
         """Restore what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
         with open_shards(folder) as tensors:
             self._training_engine().load_state(tensors)
+            for name, start in start_buffers(self.model).items():
+                start.copy_(tensors[name])
 
     def export(self, folder: Path) -> None:
         """Write the result for plain transformers and PEFT into an existing folder; rank 0 writes, all must call."""
