@@ -1,9 +1,9 @@
 """Where a run is, and how large each group of its workers is."""
 
 import os
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from plumbob.configs.base import (
     BatchSize,
@@ -112,6 +112,17 @@ class LearnerSettings(LearnerRankSettings):
     offload_params: Changeable[Offload] = "none"
     """`cpu` keeps weights in main memory until a layer computes with them. At ZeRO stage 3; None as the stage is then
     3."""
+
+    @field_validator("offload_optimizer", "offload_params", mode="before")
+    @classmethod
+    def _refuse_nvme(cls, given: Any, info: ValidationInfo) -> Any:
+        if given == "nvme":
+            raise ValueError(
+                f"learner.{info.field_name}=nvme: DeepSpeed's swapping to NVMe empties the tensors between steps that "
+                f"checkpoints, publishes and clipping here read, and needs libaio and a compiler on every host; set "
+                f"learner.{info.field_name}=cpu, share the state among more ranks, or train an adapter"
+            )
+        return given
 
     @model_validator(mode="after")
     def _check_offload(self) -> Self:
