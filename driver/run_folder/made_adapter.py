@@ -85,7 +85,7 @@ def facts_of(policy: Path) -> TrainingFacts:
             base_digest=_digest_of_base(policy.resolve(), run.models),
             quantization=_quantization(run.config.get("policy", {})),
             data=data_of(run) or None,
-            scores=_scores(run.summary) or None,
+            scores=scores_of(run.summary) or None,
         )
 
 
@@ -133,7 +133,8 @@ def _file_of(key: str, config: Mapping[str, Any]) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _scores(stage: Mapping[str, Any]) -> dict[str, float]:
+def scores_of(stage: Mapping[str, Any]) -> dict[str, float]:
+    """Of the metrics of a stage those that say how good what it made is."""
     return {
         name: value
         for name, value in stage.items()
