@@ -37,6 +37,19 @@ def shard_of(sizes: Mapping[str, int], rank: Rank) -> frozenset[str]:
     return frozenset(mine)
 
 
+def in_buckets(sizes: Mapping[str, int], most: int) -> tuple[tuple[str, ...], ...]:
+    """The names in their order, in as few parts as hold no more than `most` each, but of one that is larger."""
+    buckets: list[list[str]] = []
+    held = 0
+    for name, size in sizes.items():
+        if not buckets or held + size > most:
+            buckets.append([])
+            held = 0
+        buckets[-1].append(name)
+        held += size
+    return tuple(map(tuple, buckets))
+
+
 def file_name(index: int) -> str:
     return f"learner-{index}.safetensors"
 

@@ -226,16 +226,13 @@ class Engine:
 
     # ---------------------------------------------------------------------------------------------------- state by name
 
-    def whole_parameters(self, without: Collection[str], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-        """Name and whole trainable parameter on the CPU, one after another, whatever the ZeRO stage.
+    def whole_parameters(self, names: Collection[str], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+        """Name and whole trainable parameter on the CPU, one after another, whatever the ZeRO stage, of these names.
 
         Collective, and every rank must take all that comes.
-
-        Args:
-            without: names of groups that nobody needs.
         """
-        for group in self.groups:
-            for name, parameter in group.parameters.items() if group.name not in without else ():
+        for name, parameter in self._trainable():
+            if name in names:
                 yield name, self._whole_parameter(parameter).to(dtype).cpu()
 
     def sizes(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -22,9 +22,9 @@ from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.starts.start_buffers import start_buffers
 from plumbob.trainers.learner.checkpoint import Files, on_disk
-from plumbob.trainers.learner.checkpoint_shards import on_disk_meanwhile, open_shards, shard_of, write_shard
+from plumbob.trainers.learner.checkpoint_shards import in_buckets, on_disk_meanwhile, open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
-from plumbob.trainers.learner.export import Artifact
+from plumbob.trainers.learner.export import Artifact, PolicyAdapter
 from plumbob.trainers.learner.learner_protocol import B, Pass, UpdatePlan, UpdateResult, add_shares
 from plumbob.trainers.learner.micro_batches import cut_evenly
 from plumbob.trainers.learner.token_values import FIRST, TokenLog
@@ -154,14 +154,30 @@ class Learner:
 
     # ------------------------------------------------------------------------------------------------- state and result
 
-    def policy_weights(self, version: int) -> PolicyWeights | None:
-        """The policy as it is now, for samplers; None on ranks other than 0. Collective."""
-        parameters = self._training_engine().whole_parameters(CRITIC, self.artifact.dtype)
+    def policy_weights(self, version: int, names: Collection[str] | None = None) -> PolicyWeights | None:
+        """The policy as it is now, for samplers; None on ranks other than 0. Collective.
+
+        Args:
+            names: one of `weight_buckets`; None is all of it.
+        """
+        parameters = self._training_engine().whole_parameters(names or self._of_result(), self.artifact.dtype)
         if self.rank.index:
             deque(parameters, maxlen=0)
             return None
         kept = {name: tensor.clone() for name, tensor in parameters}
         return self.artifact.policy_weights(kept, version)
+
+    def weight_buckets(self, most_bytes: int) -> tuple[tuple[str, ...], ...]:
+        """Names of weights that are published together, of at most so many bytes; none of an adapter."""
+        if isinstance(self.artifact, PolicyAdapter):
+            return ()
+        sizes, width = self._training_engine().sizes(), self.artifact.dtype.itemsize
+        return in_buckets({name: width * sizes[name] for name in self._of_result()}, most_bytes)
+
+    def _of_result(self) -> tuple[str, ...]:
+        """Names of the trained parameters that are not a critic's."""
+        groups = self._training_engine().groups
+        return tuple(name for group in groups if group.name not in CRITIC for name in group.parameters)
 
     def save(self, folder: Path) -> Files:
         """Write this rank's share of weights, moments, step, and of where adapters began, by name. Collective.
@@ -186,7 +202,7 @@ class Learner:
     def export(self, folder: Path) -> None:
         """Write the result for plain transformers and PEFT into an existing folder; rank 0 writes, all must call."""
         engine = self._training_engine()
-        parameters = engine.whole_parameters(CRITIC, self.artifact.dtype)
+        parameters = engine.whole_parameters(self._of_result(), self.artifact.dtype)
         try:
             if self.rank.index == 0:
                 with naming_file(folder):
