@@ -51,7 +51,9 @@ def _of_memory(config: AnyRun) -> tuple[str, ...]:
     notes = []
     if learner.optimizer == "paged_adamw_8bit":
         notes.append("learner.optimizer=paged_adamw_8bit: on CPUs nothing is paged, and it is adamw_8bit")
-    asked = [key for key in ("offload_optimizer", "offload_params") if getattr(learner, key) != "none"]
+    asked = [
+        key for key in ("offload_optimizer", "offload_params", "offload_reference") if getattr(learner, key) != "none"
+    ]
     if asked:
         keys = " and ".join(f"learner.{key}" for key in asked)
         notes.append(f"{keys}: ranks on CPUs have all they hold in main memory, and nothing is moved")

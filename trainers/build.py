@@ -23,6 +23,7 @@ from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaS
 from plumbob.configs.settings.tuning.adapters import AdaLoraTuning
 from plumbob.models.loading import open_baseline
 from plumbob.models.policy import PolicyModel
+from plumbob.models.tuning.idle_reference import idle_reference
 from plumbob.models.tuning.roles import frozen_reference, trainable_groups
 from plumbob.trainers.algorithms.rank_allocation import RankAllocation
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, ParameterGroup, Rank
@@ -58,7 +59,8 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
     trains_float32 = all(p.dtype == torch.float32 for group in groups for p in group.parameters.values())
     stage = run.learner.resolved_zero_stage(trains_float32)
     engine = Engine(parts.module, groups, parts.optimizer, run.learner, stage, rank, allocation)
-    return Learner(parts.module, parts.passes, engine, parts.artifact, rank, run.learner)
+    idle = None if run.learner.offload_reference == "none" else idle_reference(parts.module)
+    return Learner(parts.module, parts.passes, engine, parts.artifact, rank, run.learner, idle)
 
 
 def models_of(run: LearnerRun) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from plumbob.core.errors import NotFinite
 from plumbob.data.batch import Batch
 from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.models.policy import PolicyModel
+from plumbob.models.tuning.idle_reference import IdleReference
 from plumbob.models.tuning.starts.start_buffers import start_buffers
 from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import in_buckets, on_disk_meanwhile, open_shards, shard_of, write_shard
@@ -34,7 +35,11 @@ CRITIC = ("value",)
 
 
 class Learner:
-    """A model, its objective's passes and its engine on one rank."""
+    """A model, its objective's passes and its engine on one rank.
+
+    Args:
+        idle: its reference, where that is in main memory while nobody asks it.
+    """
 
     def __init__(
         self,
@@ -44,7 +49,9 @@ class Learner:
         artifact: Artifact,
         rank: Rank,
         settings: LearnerRankSettings,
+        idle: IdleReference | None = None,
     ) -> None:
+        self._idle = idle
         self.model, self.passes, self.engine, self.artifact = model, tuple(passes), engine, artifact
         self.rank, self.settings = rank, settings
 
@@ -216,11 +223,15 @@ class Learner:
         assert isinstance(self.engine, Engine), "this model only computes"
         return self.engine
 
-    def _in_role(self, role: ModelRole | None) -> AbstractContextManager[None]:
+    @contextmanager
+    def _in_role(self, role: ModelRole | None) -> Iterator[None]:
         if role is None:
-            return nullcontext()
+            yield
+            return
         assert isinstance(self.model, PolicyModel), "only a policy model has roles"
-        return self.model.role(role)
+        idle = self._idle if role == "reference" else None
+        with nullcontext() if idle is None else idle.present(), self.model.role(role):
+            yield
 
     # ------------------------------------------------------------------------------------------------------------- rows
 
