@@ -67,7 +67,9 @@ def test_the_ranks_are_those_that_pefts_allocator_leaves(every: int) -> None:
         expected = {name: one.detach() for name, one in parameters.items() if ".lora_E." in name}
         assert all(torch.equal(found.get(name, weights[name]), one) for name, one in expected.items()), step
         num_left.append(sum(int((one != 0).sum()) for one in expected.values()))
-    assert (num_left[2], num_left[-1]) == (10, 4) and num_left[2:] == sorted(num_left[2:], reverse=True)
+    assert (num_left[2], num_left[-1]) == (10, 4)
+    if every == 1:  # Between two choices what was dropped may grow again.
+        assert num_left[2:] == sorted(num_left[2:], reverse=True) and len(set(num_left)) > 3
     # Those of the end are in a checkpoint, and the scores that chose them are not.
     factors = next(name for name in parameters if ".lora_E." in name)
     assert own.stored(factors).keys() == {f"left.{factors}"}

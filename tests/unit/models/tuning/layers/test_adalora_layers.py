@@ -38,7 +38,9 @@ def test_the_distance_is_what_peft_adds_to_a_loss(tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(write_policy(tmp_path))
     ids = torch.arange(6)[None]
     plain = base(ids, labels=ids).loss
-    config = AdaLoraConfig(init_r=3, orth_reg_weight=0.25, total_step=1, target_modules="all-linear")
+    config = AdaLoraConfig(
+        init_r=3, orth_reg_weight=0.25, total_step=1, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     model = get_peft_model(base, config, adapter_name="policy")
     found = orthogonality(model, "policy")
     # Rows of length 0.02 sqrt(width) are far from 1: near || I ||, which is sqrt(3).
