@@ -38,10 +38,11 @@ def test_scores_are_noted_in_the_place_of_the_same_evaluations(base: str, tmp_pa
     run = EvalRun.model_validate({**GIVEN, "data": {"prompts": "asked.jsonl"}})
     prompts = tuple(EncodedPrompt(text, text, np.zeros(1, np.int32)) for text in ("1 + 1", "2 + 2"))
 
+    policies = {"sums": opened(place), "alone": opened(alone), "base": opened(Path(base))}
+
     def note(reward: float, asked: tuple[EncodedPrompt, ...] = prompts) -> tuple[str, ...]:
         found = {"reward": reward, "reward_gain_ci95": [0.0, 1.0], "num_prompts": 2, "win_rate": 0.75}
-        both = {"sums": (opened(place), found), "alone": (opened(alone), found), "base": (opened(Path(base)), found)}
-        return note_scores(run, asked, base, both)
+        return note_scores(run, asked, base, {name: (policy, found) for name, policy in policies.items()})
 
     assert note(0.5) == (f"sums: its scores are in the library's entry, {place}",)
     assert not (alone / ENTRY_FILE).exists()

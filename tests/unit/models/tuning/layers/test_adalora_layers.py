@@ -44,5 +44,5 @@ def test_the_distance_is_what_peft_adds_to_a_loss(tmp_path: Path) -> None:
     model = get_peft_model(base, config, adapter_name="policy")
     found = orthogonality(model, "policy")
     # Rows of length 0.02 sqrt(width) are far from 1: near || I ||, which is sqrt(3).
-    assert 1.0 < float(found) < 3**0.5
-    assert float(model(ids, labels=ids).loss - plain) == pytest.approx(0.25 * float(found), rel=1e-4)
+    assert 1.0 < found.item() < 3**0.5
+    assert (model(ids, labels=ids).loss - plain).item() == pytest.approx(0.25 * found.item(), rel=1e-4)
