@@ -2,6 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
+# Bytecode is kept, also where the environment forbids it: a run starts a dozen processes, each of which would compile all
+# that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
@@ -89,7 +92,7 @@ lint: install
 	ln -sfn $(addprefix ../../,$(PACKAGES) plumbob/__init__.py) .types/plumbob/
 	$(BIN)/mypy
 
-# The README's tree: every module with the first line of its docstring (tests/test_layout.py compares them).
+# The trees of README.md (folders) and docs/layout.md (files), each with its first line (tests/test_layout.py compares them).
 tree: install
 	$(BIN)/python -m tests.support.annotated_tree
 
@@ -103,7 +106,7 @@ install: .venv/installed
 	torch=$$(grep '^torch==' requirements/cpu.lock); \
 	$(BIN)/python -m pip install --quiet --no-deps "$$torch" 2>/dev/null \
 	|| $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu --no-deps "$$torch"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/cpu.lock \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode -r requirements/cpu.lock \
 	|| $(BIN)/python -m pip install --quiet --no-deps -r requirements/cpu.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -1,5 +1,8 @@
-"""Absolute paths of the models, files and functions that a run's settings name: any working folder finds them."""
+"""Where the models, files and functions lie that a run's settings name: absolute paths, packages, and the cache."""
 
+import hashlib
+import importlib.util
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,7 +52,7 @@ def folders_of_base(adapter: Path, base: str) -> tuple[Path, ...]:
         adapter: its folder.
         base: what its config names.
     """
-    if not base or base.startswith("package:") or Path(base).expanduser().is_absolute():
+    if not base or is_of_package(base) or Path(base).expanduser().is_absolute():
         return ()
     return adapter / base, adapter.absolute().parent / base, Path(base).absolute()
 
@@ -62,4 +65,46 @@ def may_be_adapter(name: str) -> bool:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return (folder / ADAPTER_CONFIG_FILE).exists()
-    return folder.is_absolute() or name.startswith("package:")
+    return folder.is_absolute() or is_of_package(name)
+
+
+# ------------------------------------------------------------------------------------------- models inside of packages
+
+PACKAGE_PREFIX = "package:"
+
+
+def is_of_package(name: str) -> bool:
+    """Whether a model's name is `package:NAME/FOLDER`."""
+    return name.startswith(PACKAGE_PREFIX)
+
+
+def installed_folder(name: str) -> Path | None:
+    """The folder that `package:NAME/FOLDER` is where the Python package is installed; else None. Nothing is imported.
+
+    Raises:
+        ValueError: the package's name is none.
+    """
+    package, _, inner = name.removeprefix(PACKAGE_PREFIX).partition("/")
+    if not package.isidentifier() or ".." in Path(inner).parts:  # A dotted name would be imported to be found.
+        raise ValueError(f"{package!r} is no name of a package, or {inner!r} leaves it")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / inner
+
+
+def gguf_file_in(folder: Path) -> Path | None:
+    """The only GGUF file of a folder that has no config.json of a model; else None."""
+    files = sorted(folder.glob("*.gguf"))
+    return files[0] if len(files) == 1 and not (folder / "config.json").exists() else None
+
+
+def plain_model_name(gguf: Path) -> str:
+    """Under which the cache has the model of a GGUF file in plain form: its name, and a digest of what is in it."""
+    with gguf.open("rb") as opened:
+        return f"{gguf.stem}-{hashlib.file_digest(opened, 'sha256').hexdigest()[:16]}"
+
+
+def cached_folder(name: str) -> Path:
+    """Where the cache (`XDG_CACHE_HOME`, or ~/.cache) has a model, or would have it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumbob" / "models" / name

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -113,6 +114,17 @@ def empty_bert(spec: NewBertSettings) -> BertForMaskedLM:
     """As `empty_llama`."""
     with torch.device("meta"):
         return BertForMaskedLM(bert_config(spec, spec.vocab_size, pad_token_id=0))
+
+
+LETTERS_LOOKED_AT = 4_000_000
+"""Of the text, by which `likely_tokenizer` tells how long texts will be."""
+
+
+def likely_tokenizer(spec: NewLlamaSettings | NewBertSettings, texts: Sequence[str]) -> PreTrainedTokenizerBase:
+    """The tokenizer that a new model gets; of much text that of its beginning, by which lengths are much the same."""
+    ends = accumulate(map(len, texts))
+    read = [text for text, end in zip(texts, ends, strict=True) if end - len(text) < LETTERS_LOOKED_AT]
+    return _bpe_tokenizer(spec, read) if isinstance(spec, NewLlamaSettings) else _wordpiece_tokenizer(spec, read)
 
 
 def check_sizes(spec: NewLlamaSettings | NewBertSettings, min_head_width: int = 1) -> None:

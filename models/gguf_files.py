@@ -1,22 +1,16 @@
 """A model in a GGUF file, dequantised once into a plain Hugging Face folder in the user's cache."""
 
-import hashlib
 from functools import cache, partial
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from plumbob.configs.paths import plain_model_name
 from plumbob.core.outside import from_outside
 from plumbob.models.weight_files import cached_model, save_model
 
 FIX = "install what reads it (pip install gguf), or give a Hugging Face folder"
-
-
-def gguf_file_in(folder: Path) -> Path | None:
-    """The only GGUF file of a folder that has no config.json of a model; else None."""
-    files = sorted(folder.glob("*.gguf"))
-    return files[0] if len(files) == 1 and not (folder / "config.json").exists() else None
 
 
 def plain_folder_of(file: Path, key: str) -> Path:
@@ -32,7 +26,7 @@ def plain_folder_of(file: Path, key: str) -> Path:
     """
     what = f"{key}={file}: the GGUF file cannot be read"
     with from_outside(what, FIX):
-        return cached_model(f"{file.stem}-{_digest_of(file)}", partial(_convert, file, what))
+        return cached_model(_name_of(file), partial(_convert, file, what))
 
 
 def _convert(file: Path, what: str, folder: Path) -> None:
@@ -51,6 +45,5 @@ def _convert(file: Path, what: str, folder: Path) -> None:
 
 
 @cache
-def _digest_of(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+def _name_of(file: Path) -> str:
+    return plain_model_name(file)

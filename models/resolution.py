@@ -1,13 +1,18 @@
 """What a setting that names a model points at: a Hugging Face folder, a PEFT adapter on its base, or a hub name."""
 
-import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.paths import folders_of_base
+from plumbob.configs.paths import (
+    PACKAGE_PREFIX,
+    folders_of_base,
+    gguf_file_in,
+    installed_folder,
+    is_of_package,
+)
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.tuning.adapters import BottleneckTuning, LoraTuning, VeraTuning
 from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES, PROMPT_TYPES
@@ -15,10 +20,9 @@ from plumbob.configs.settings.tuning.soft_prompts import MultitaskPromptTuning
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
-from plumbob.models.gguf_files import gguf_file_in, plain_folder_of
+from plumbob.models.gguf_files import plain_folder_of
 from plumbob.models.weight_files import check_file, check_weights
 
-PACKAGE_PREFIX = "package:"
 BASE_KEY = "base_model_name_or_path"
 MODEL_FILES = ("config.json", CONFIG_FILE)
 """By which a folder is known as a model's or an adapter's."""
@@ -69,15 +73,14 @@ def resolve_package_folder(name: str, key: str) -> str:
     Raises:
         UserError: the package is not installed, has no such folder, or a GGUF file that cannot be read.
     """
-    if not name.startswith(PACKAGE_PREFIX):
+    if not is_of_package(name):
         return name
-    package, _, inner = name.removeprefix(PACKAGE_PREFIX).partition("/")
+    package = name.removeprefix(PACKAGE_PREFIX).partition("/")[0]
     what = f"{key}={name}: the Python package {package} cannot be looked for"
     with from_outside(what, "install it, or give a folder"):
-        spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+        folder = installed_folder(name)
+    if folder is None:
         raise UserError(f"{key}={name}: the Python package {package} is not installed; install it, or give a folder")
-    folder = Path(spec.submodule_search_locations[0]) / inner
     if not folder.is_dir():
         raise UserError(f"{key}={name}: {folder} is no folder")
     gguf = gguf_file_in(folder)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from plumbob.configs.paths import cached_folder
 from plumbob.core.atomic_files import flush_all, make_folder, open_to_readers, replaced
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
@@ -33,7 +34,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, **options: Any) -> None
 
 
 def cached_model(name: str, write: Callable[[Path], None]) -> Path:
-    """A model's folder in the cache (`XDG_CACHE_HOME`, or ~/.cache), made where it is not there yet.
+    """A model's folder in the cache, made where it is not there yet.
 
     It stands there whole or not at all; a second process that asks for it waits for the first.
 
@@ -41,7 +42,7 @@ def cached_model(name: str, write: Callable[[Path], None]) -> Path:
         name: the folder's, which says all that it is made from.
         write: fills an empty folder.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumbob" / "models" / name
+    folder = cached_folder(name)
     if not folder.exists():
         make_folder(folder.parent)
         with (folder.parent / f".{name}.lock").open("w") as lock:

@@ -8,6 +8,10 @@ import pytest
 
 from tests.support.source_tree import ROOT
 
+# torch reads it as it is imported, which is after this. Tests run beside one another, and neither they nor runs of
+# theirs must fight for cores: of two threads that do not run at once each waits for the other by spinning.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def empty_working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -15,8 +19,6 @@ def empty_working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     folder = tmp_path_factory.mktemp("working_folder")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        # Tests run beside one another, and runs of theirs must not fight for cores.
-        patch.setenv("OMP_NUM_THREADS", "1")
         # As workers of a run's own Ray, also where tests start one by themselves.
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # Processes that tests start import from the tree.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.annotated_tree import annotated_tree, tree_in_readme
+from tests.support.annotated_tree import FILES_PAGE, FOLDERS_PAGE, annotated_tree, tree_in
 from tests.support.source_tree import ROOT, modules, modules_beside, packages, text
 from tests.test_docs import DOCUMENTS
 
@@ -97,8 +97,9 @@ def test_a_module_begins_with_a_line_that_says_what_is_in_it(module: str) -> Non
     assert first.endswith(".") and len(first) <= 117, first
 
 
-def test_the_tree_in_the_readme_is_that_of_the_source() -> None:
-    assert tree_in_readme() == annotated_tree(), "run `make tree`"
+def test_the_tree_in_the_documents_is_that_of_the_source() -> None:
+    assert tree_in(FOLDERS_PAGE) == annotated_tree(with_files=False), "run `make tree`"
+    assert tree_in(FILES_PAGE) == annotated_tree(with_files=True), "run `make tree`"
 
 
 def identifiers(source: str) -> Iterator[str]:

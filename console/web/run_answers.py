@@ -20,6 +20,7 @@ from plumbob.console.web.run_files.run_index import RunIndex, RunPlace
 from plumbob.console.web.run_files.run_logs import MAX_LIMIT, log_after, log_files
 from plumbob.console.web.run_files.run_steps import events_after, steps_after
 from plumbob.console.web.run_files.timeline import timeline
+from plumbob.console.web.run_files.trace_spans import TraceSpans
 from plumbob.rollout.journal import JOURNAL_FOLDER
 
 MAX_PAGE = 500
@@ -41,7 +42,7 @@ class RunAnswers:
 
     def __init__(self, root: Path) -> None:
         self.index = RunIndex(root)
-        self._facts, self._cache, self._texts = RunFacts(), ColumnCache(), TokenTexts()
+        self._facts, self._cache, self._texts, self._traces = RunFacts(), ColumnCache(), TokenTexts(), TraceSpans()
 
     def runs(self, path: PathParts, query: Query) -> dict[str, Any]:
         places = self.index.places()
@@ -63,7 +64,7 @@ class RunAnswers:
         return events_after(self.place(path), query.get("after", ""))
 
     def timeline(self, path: PathParts, query: Query) -> dict[str, Any]:
-        return timeline(self.place(path), query.get("stage"))
+        return timeline(self.place(path), query.get("stage"), self._traces)
 
     def config(self, path: PathParts, query: Query) -> dict[str, Any]:
         return run_config(self.place(path))

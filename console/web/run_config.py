@@ -10,14 +10,17 @@ from plumbob.configs.renamed_keys import with_new_names
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import RUN_KINDS
 from plumbob.configs.setting_docs import NUMBER, described_settings
-from plumbob.console.web.run_files.run_content import at, read_object, text_at
+from plumbob.console.web.run_files.run_content import at, json_lines, last_lines, read_object, text_at
 from plumbob.console.web.run_files.run_index import RunPlace
-from plumbob.console.web.verified_settings import proofs_of
+from plumbob.console.web.verified_settings import VERIFIED_FILE, proofs_of
 
 if TYPE_CHECKING:
     from plumbob.configs.setting_docs import DescribedSetting
 
 MAX_SETTINGS = 5_000
+MAX_VERIFIED_BYTES = 4 * 2**20
+"""Of what `plumbob verify` printed, its last."""
+
 PLACE_IN_LIST = re.compile(r"\.\d+(?=\.|$)")
 
 
@@ -36,7 +39,7 @@ def run_config(place: RunPlace) -> dict[str, Any]:
         "flat": flat,
         "defaults": {key: setting.default for key, setting in known.items() if not setting.is_required},
         "meanings": {key: setting.meaning for key, setting in known.items() if setting.meaning},
-        "proofs": proofs_of(flat),
+        "proofs": proofs_of(flat, json_lines(last_lines(place.shared_file(VERIFIED_FILE), MAX_VERIFIED_BYTES))[0]),
         "damaged": damaged,
     }
 

@@ -1,8 +1,10 @@
 """What `plumbob verify` proves of the settings of a run: its rows, each with the settings that it is about."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from plumbob.console.web.run_files.run_content import list_at, number_at, text_at
 
 Wanted = str | float | bool
 GIVEN = "any value that is given"
@@ -26,23 +28,48 @@ class ProvenSettings:
     needs: Mapping[str, Wanted]
 
 
-def proofs_of(flat: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows that are about settings in use. `found` and `passed` are for who runs `plumbob verify`: null here.
+VERIFIED_FILE = "verify.jsonl"
+"""In the folder of runs: what `plumbob verify --json` printed last."""
+
+
+def proofs_of(flat: Mapping[str, Any], results: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """The rows that are about settings in use, with what was found of them.
 
     Args:
         flat: dotted key -> value, of a run.
+        results: objects of VERIFIED_FILE, in their order. Where they have none of a row, `found` and `passed` are null.
     """
-    return [
-        {
-            "setting": ", ".join(f"{key}={flat[key]}" for key in proven.needs),
-            "row": f"{proven.row}: {proven.setting}",
-            "expected": proven.proves,
-            "found": None,
-            "passed": None,
-        }
-        for proven in PROVEN
-        if proven.needs and all(_has(flat.get(key), wanted) for key, wanted in proven.needs.items())
-    ]
+    latest: dict[tuple[str | None, str | None], dict[object, Mapping[str, Any]]] = {}
+    for result in results:
+        seeds = latest.setdefault((text_at(result, "row"), text_at(result, "setting")), {})
+        seeds[number_at(result, "seed")] = result
+    proofs = []
+    for proven in PROVEN:
+        if proven.needs and all(_has(flat.get(key), wanted) for key, wanted in proven.needs.items()):
+            found = list(latest.get((proven.row, proven.setting), {}).values())
+            proofs.append(
+                {
+                    "setting": ", ".join(f"{key}={flat[key]}" for key in proven.needs),
+                    "row": f"{proven.row}: {proven.setting}",
+                    "expected": proven.proves,
+                    "found": _in_words(found),
+                    "passed": all(one.get("holds") is True for one in found) if found else None,
+                }
+            )
+    return proofs
+
+
+def _in_words(results: Sequence[Mapping[str, Any]]) -> str | None:
+    """Each quantity's largest value over the instances, and what it may be at most."""
+    worst: dict[str, tuple[float, float]] = {}
+    for result in results:
+        for check in list_at(result, "checks"):
+            quantity, value, bound = text_at(check, "quantity"), number_at(check, "value"), number_at(check, "bound")
+            if quantity is not None and value is not None and bound is not None:
+                worst[quantity] = max(worst.get(quantity, (value, bound)), (value, bound))
+    instances = "1 instance" if len(results) == 1 else f"{len(results)} instances"
+    checks = ", ".join(f"{quantity} {value:.3g} (at most {bound:g})" for quantity, (value, bound) in worst.items())
+    return f"{checks}; {instances}" if checks else None
 
 
 def _has(value: Any, wanted: Wanted) -> bool:

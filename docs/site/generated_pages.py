@@ -19,7 +19,6 @@ from plumbob.console.cli import COMMANDS
 from plumbob.console.command import Command, CommandGroup
 
 ROOT = Path(__file__).parents[2]
-TREE = re.compile(r"<!-- the tree, written by `make tree` -->\n```\n.*?\n```\n", re.DOTALL)
 
 
 def on_config(config: Any) -> Any:
@@ -51,18 +50,12 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """What documents link to in the checkout, as the site has it."""
-    return markdown.replace("../README.md#layout", "index.md#layout")
-
-
 # ------------------------------------------------------------------------------------------------------------ tutorial
 
 
 def readme() -> str:
-    """The README with links as from docs/, without the tree, which is the checkout's."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
-    return TREE.sub("", text)
+    """The README with links as from docs/."""
+    return (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 # ----------------------------------------------------------------------------------------------------------- reference

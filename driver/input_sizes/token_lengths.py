@@ -81,7 +81,7 @@ class InputTokens:
         num_used: records that are learnt from, or asked.
         num_dropped: left out of these, because they are longer than a limit.
         num_heldout: that are measured on; 0 where several files share them.
-        parts: those of which there are any; none where there is no tokenizer yet.
+        parts: those of which there are any.
     """
 
     setting: str
@@ -129,10 +129,11 @@ def tokens_of_prompts(
     return InputTokens(setting, len(prompts), len(dropped), (part,) if len(part.lengths) else (), num_heldout)
 
 
-def tokens_of_blocks(setting: str, blocks: Sequence[TokenSequence]) -> InputTokens:
-    """Of packed text, which nothing is left out of."""
+def tokens_of_blocks(setting: str, blocks: Sequence[TokenSequence], num_heldout: int = 0) -> InputTokens:
+    """Of packed text, which nothing is left out of; `num_heldout`: documents."""
     lengths = np.array([len(block.ids) for block in blocks], dtype=np.int64)
-    return InputTokens(setting, len(blocks), 0, (TokenLengths("block", None, None, lengths),) if len(blocks) else ())
+    parts = (TokenLengths("block", None, None, lengths),) if len(blocks) else ()
+    return InputTokens(setting, len(blocks), 0, parts, num_heldout)
 
 
 def tokens_of_cut(

@@ -147,7 +147,7 @@ def _toy_files(run: PipelineRun) -> PreparedFiles:
         write_world(world, folder)
         return files_in(folder, gold_score, noise_ceiling(world.heldout_pairs))
 
-    return PreparedFiles((), write, sizes=lambda: toy_sizes(world))
+    return PreparedFiles((), write, sizes=lambda: toy_sizes(run, world))
 
 
 def _real_files(run: PipelineRun, tokenizer: Tokenizer | None) -> PreparedFiles:

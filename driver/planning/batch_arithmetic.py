@@ -20,7 +20,7 @@ from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.training import EpochSettings, EvaluationSettings, PpoSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
-from plumbob.driver.input_sizes.learner_rows import LearnerRows, MicroBatchShape
+from plumbob.driver.input_sizes.learner_rows import MicroBatchShape
 from plumbob.driver.input_sizes.token_lengths import InputTokens
 from plumbob.driver.stages.stage import InputSizes
 
@@ -32,7 +32,6 @@ class OfflineArithmetic:
     Attributes:
         settings: the section that says how, such as "sft".
         what: records are called.
-        num_records: None before there is a tokenizer that says how many there are.
         micro_batches: fewest and most that a rank cuts a step into, of the steps that were looked at.
         widest: the one with the most tokens.
     """
@@ -40,34 +39,25 @@ class OfflineArithmetic:
     stage: str
     settings: str
     what: str
-    num_records: int | None
+    num_records: int
     num_epochs: int
     batch_size: int
     num_ranks: int
     micro_batch_size: int
-    micro_batches: tuple[int, int] | None = None
-    widest: MicroBatchShape | None = None
+    micro_batches: tuple[int, int]
+    widest: MicroBatchShape
 
     @property
     def rows_of_step(self) -> int:
         """Of fewer records than a batch all of them."""
-        return self.batch_size if self.num_records is None else min(self.batch_size, self.num_records)
+        return min(self.batch_size, self.num_records)
 
     @property
-    def num_steps(self) -> int | None:
-        if self.num_records is None:
-            return None
+    def num_steps(self) -> int:
         return -(-self.num_records * self.num_epochs // self.rows_of_step)
 
     def lines(self) -> list[str]:
         size = f"{self.settings}.batch_size={self.batch_size}"
-        if self.num_records is None:
-            return [
-                f"{self.stage}: {self.what} x {_times(self.num_epochs, 'epoch')} / {size}: how many {self.what} there "
-                f"are is known once the tokenizer is made",
-                self._of_a_step(),
-            ]
-        assert self.num_steps is not None
         return [
             f"{self.stage}: {self.num_records:,} {self.what} x {_times(self.num_epochs, 'epoch')} / {size} = "
             f"{_times(self.num_steps, 'optimizer step')}",
@@ -77,8 +67,6 @@ class OfflineArithmetic:
     def _of_a_step(self) -> str:
         each, limit = self.rows_of_step // self.num_ranks, f"learner.micro_batch_size={self.micro_batch_size}"
         step = f"  a step: {self.rows_of_step} {self.what} = {_times(self.num_ranks, 'rank')} x {each}, in "
-        if self.micro_batches is None or self.widest is None:
-            return f"{step}micro-batches of up to {limit} of the longest"
         fewest, most = self.micro_batches
         number = _times(most, "micro-batch") if fewest == most else f"{fewest} to {most} micro-batches"
         widest = f"the widest has {self.widest.num_rows} x {self.widest.num_tokens} tokens"
@@ -182,8 +170,7 @@ class _Arithmetic:
             case SftRun():
                 yield self.offline(run.stage, "sft", "records", run.sft)
             case RewardRun():
-                num = self.num_used(f"data.{run.data.kind}")
-                yield self.offline(run.stage, "reward_training", "records", run.reward_training, num)
+                yield self.offline(run.stage, "reward_training", "records", run.reward_training)
             case DpoRun():
                 yield self.offline(run.stage, "dpo", "pairs", run.dpo)
             case KtoRun():
@@ -199,36 +186,32 @@ class _Arithmetic:
                 assert_never(run)
 
     def of_pipeline(self, run: PipelineRun) -> Iterator[StageArithmetic]:
-        demonstrations, pairs = self.num_used("data.demonstrations"), self.num_used("data.pairs")
         if isinstance(run.policy.ref, NewLlamaSettings):
             yield self.offline("pretrain", "pretrain", "blocks", run.pretrain)
         if isinstance(run.reward.encoder, NewBertSettings):
             yield self.offline("pretrain-encoder", "pretrain_encoder", "blocks", run.pretrain_encoder)
-        yield self.offline("sft", "sft", "records", run.sft, demonstrations)
-        yield self.offline("reward", "reward_training", "pairs", run.reward_training, pairs)
+        yield self.offline("sft", "sft", "records", run.sft)
+        yield self.offline("reward", "reward_training", "pairs", run.reward_training)
         yield self.online(algorithm_of(run.ppo.estimator), run.ppo, run.rollout)
-        yield self.offline("dpo", "dpo", "pairs", run.dpo, pairs)
+        yield self.offline("dpo", "dpo", "pairs", run.dpo)
         yield self.evaluation(run.evaluation, run.rollout, of_heldout=True)
 
-    def offline(
-        self, stage: str, section: str, what: str, settings: EpochSettings, num_records: int | None = None
-    ) -> OfflineArithmetic:
-        """`num_records`: where the stage's rows are not known."""
+    def offline(self, stage: str, section: str, what: str, settings: EpochSettings) -> OfflineArithmetic:
         learner: LearnerSettings = self.learner
-        rows: LearnerRows | None = self.sizes.learnt.get(stage)
-        number = num_records if rows is None or rows.lengths is None else len(rows.lengths)
-        cuts = [] if rows is None else [len(rank) for step in rows.cuts(learner) for rank in step]
+        rows = self.sizes.learnt[stage]
+        assert rows.lengths is not None, "rows of a file have lengths"
+        cuts = [len(rank) for step in rows.cuts(learner) for rank in step]
         return OfflineArithmetic(
             stage,
             section,
             what,
-            number,
+            len(rows.lengths),
             settings.num_epochs,
             settings.batch_size,
             learner.num_workers,
             learner.micro_batch_size,
-            (min(cuts), max(cuts)) if cuts else None,
-            rows.widest(learner) if rows is not None and cuts else None,
+            (min(cuts), max(cuts)),
+            rows.widest(learner),
         )
 
     def online(self, stage: str, ppo: PpoSettings, rollout: RolloutSettings) -> OnlineArithmetic:

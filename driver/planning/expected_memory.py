@@ -47,7 +47,7 @@ from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.from_scratch import empty_bert
 from plumbob.models.loading import open_baseline, open_model, open_policy
 from plumbob.models.quantization.quantised_layers import base_bytes
-from plumbob.models.sizes.config_sizes import sizes_of
+from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.sizes.memory import (
     MemoryEstimate,
     forward_memory,
@@ -229,7 +229,11 @@ def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens
 
 
 def _scorer(group: RewardGroupSettings) -> MemoryEstimate:
-    """Of its reward model, the others of its ensemble and those among its parts."""
+    return scorer_memory(scorer_sizes(group), group.batch_size, group.max_tokens)
+
+
+def scorer_sizes(group: RewardGroupSettings) -> tuple[ModelSizes, ...]:
+    """Of a group's reward model, the others of its ensemble and those among its parts."""
     first = group.model
     refs = [each.model for each in group.further_members]
     refs += [ref for part in group.weighted_parts for ref in part.reward.models]
@@ -237,4 +241,4 @@ def _scorer(group: RewardGroupSettings) -> MemoryEstimate:
     if isinstance(first, str):
         refs = [ModelRef(first, f"{group.section}.model"), *refs]
     models += [open_model(ref).empty(AutoModelForSequenceClassification) for ref in refs]
-    return scorer_memory(tuple(map(sizes_of, models)), group.batch_size, group.max_tokens)
+    return tuple(map(sizes_of, models))

@@ -13,6 +13,8 @@ from plumbob.configs.runs import AnyRun
 from plumbob.core.errors import UserError
 from plumbob.driver.planning.batch_arithmetic import arithmetic_of
 from plumbob.driver.planning.cheapest_change import FittingChange, changed, cheapest_change
+from plumbob.driver.planning.durations.expected_time import expected_time
+from plumbob.driver.planning.durations.machine_rates import MachineRates
 from plumbob.driver.planning.expected_memory import expected_memory
 from plumbob.driver.planning.run_plan import GIB, RunPlan
 from plumbob.driver.prepared_run import PreparedRun
@@ -55,6 +57,7 @@ def plan_prepared(config: AnyRun, prepared: PreparedRun, prepare_again: Callable
         arithmetic=arithmetic_of(config, sizes),
         change=change,
         changed_gib=gib,
+        time=expected_time(config, sizes, MachineRates()),
     )
 
 

@@ -1,6 +1,6 @@
 """The whole plan of a run (RunPlan): what it reads, computes and takes, where it runs, and what would make it fit."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from plumbob.cluster.placement import Plan
@@ -8,6 +8,7 @@ from plumbob.cluster.resources import DRIVER, on_hosts
 from plumbob.driver.input_sizes.token_lengths import InputTokens, TokenLengths
 from plumbob.driver.planning.batch_arithmetic import StageArithmetic, as_dict
 from plumbob.driver.planning.cheapest_change import FittingChange
+from plumbob.driver.planning.durations.run_time import RunTime
 
 GIB = 2**30
 BAR = 40
@@ -24,25 +25,29 @@ class RunPlan(Plan):
         change: what would make it fit where the memory that is expected is not there; None where it fits, and where
             nothing that is known would.
         changed_gib: what all workers take together with that change.
+        time: about how long it takes.
     """
 
     inputs: tuple[InputTokens, ...] = ()
     arithmetic: tuple[StageArithmetic, ...] = ()
     change: FittingChange | None = None
     changed_gib: float | None = None
+    time: RunTime = field(default_factory=lambda: RunTime((), ()))
 
     def lines(self) -> list[str]:
         of_input = [f"data     {line}" for one in self.inputs for line in _of_input(one)]
         of_batches = [f"batches  {line}" for stage in self.arithmetic for line in stage.lines()]
         *plan, together, fits = super().lines()
         of_stages = [f"memory   {line}" for line in self._memory_by_stage()]
-        return [*of_input, *of_batches, *plan, *of_stages, together, fits, *self._of_change()]
+        of_time = [f"time     {line}" for line in self.time.lines()]
+        return [*of_input, *of_batches, *plan, *of_stages, *of_time, together, fits, *self._of_change()]
 
     def as_dict(self) -> dict[str, Any]:
         return super().as_dict() | {
             "inputs": [one.as_dict() for one in self.inputs],
             "batches": [as_dict(stage) for stage in self.arithmetic],
             "memory_by_stage_gib": self._stages(),
+            "time": self.time.as_dict(),
             "change": None if self.change is None else asdict(self.change) | {"total_gib": self.changed_gib},
         }
 
@@ -87,8 +92,7 @@ class RunPlan(Plan):
 def _of_input(one: InputTokens) -> list[str]:
     heldout = f", {one.num_heldout:,} held out" if one.num_heldout else ""
     dropped = f"; {one.num_dropped:,} more are too long" if one.num_dropped else ""
-    without = "" if one.parts else "; its tokens are known once the tokenizer is made"
-    lines = [f"{one.setting}: {one.num_used:,} used{heldout}{dropped}{without}"]
+    lines = [f"{one.setting}: {one.num_used:,} used{heldout}{dropped}"]
     for part in one.parts:
         lines += _of_part(part)
     return lines

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from plumbob.configs.paths import ADAPTER_CONFIG_FILE
+from plumbob.configs.paths import ADAPTER_CONFIG_FILE, is_of_package
 from plumbob.configs.validation import shortened
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.driver.run_folder.folder import RUNS, find_run
-from plumbob.models.resolution import HUB_NAME, MODEL_FILES, PACKAGE_PREFIX
+from plumbob.models.resolution import HUB_NAME, MODEL_FILES
 
 RESULT = "policy"
 """In the folder of a run or of a stage."""
@@ -24,7 +24,7 @@ def find_policy(text: str) -> str:
     Raises:
         UserError: it is none of these, or a run of several stages that made policies.
     """
-    if text.startswith(PACKAGE_PREFIX):
+    if is_of_package(text):
         return text
     if "/" in text and HUB_NAME.fullmatch(text):
         with _looked_at(text):

@@ -11,6 +11,7 @@ from plumbob.cluster.session import Session
 from plumbob.configs.runs import EvalRun
 from plumbob.core.statistics import calibration_error, proportion_interval
 from plumbob.data.records import Ranking
+from plumbob.driver.input_sizes.token_lengths import tokens_of_prompts
 from plumbob.driver.measures.library_scores import note_scores
 from plumbob.driver.measures.policy_metrics import (
     ComparedResponses,
@@ -31,7 +32,7 @@ from plumbob.driver.stages.evaluation_input import (
     scorer_of,
 )
 from plumbob.driver.stages.model_sampling import ModelSampling, rollout_of
-from plumbob.driver.stages.stage import PreparedStage
+from plumbob.driver.stages.stage import InputSizes, PreparedStage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.reward.agreement import agreement_metrics, annotator_metrics
 from plumbob.reward.reward_models.reward_prompts import FormScorer
@@ -56,7 +57,17 @@ EVALUATION_STEP = -1
 def prepare(run: EvalRun) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing."""
     data = prepare_eval(run)
-    return PreparedStage(data.notes, lambda context: run_eval(run, data, context.session), data.rows)
+    return PreparedStage(
+        data.notes, lambda context: run_eval(run, data, context.session), data.rows, lambda: _sizes(run, data)
+    )
+
+
+def _sizes(run: EvalRun, data: EvalInput) -> InputSizes:
+    """Of the prompts that are asked."""
+    if data.policy is None:
+        return InputSizes()
+    ids = [prompt.ids for prompt in data.policy.prompts]
+    return InputSizes((tokens_of_prompts("data.prompts", ids, (), run.data.max_prompt_tokens),))
 
 
 def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:

@@ -8,9 +8,10 @@ from plumbob.configs.runs import PretrainEncoderRun, PretrainRun
 from plumbob.configs.settings.models import ModelRef
 from plumbob.data.splitting import Split
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
-from plumbob.driver.input_sizes.token_lengths import InputTokens, tokens_of_blocks
+from plumbob.driver.input_sizes.token_lengths import tokens_of_blocks
 from plumbob.driver.stages.new_models import create_encoder, create_policy
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
+from plumbob.models.from_scratch import likely_tokenizer
 from plumbob.models.loading import open_policy
 from plumbob.models.masked_lm import open_encoder
 from plumbob.trainers.metrics.metrics_log import MetricsLog
@@ -58,10 +59,12 @@ def prepare_encoder(run: PretrainEncoderRun) -> PreparedStage:
 
 
 def _sizes(run: PretrainRun | PretrainEncoderRun, corpus: Split[str], tokenizer: Any | None) -> InputSizes:
-    """Of a tokenizer that is made from the text only later, the documents alone are known."""
+    """By the tokenizer that there is, or one such as will be made from the text."""
     if tokenizer is None:
-        return InputSizes((InputTokens("data.text", len(corpus.train), num_heldout=len(corpus.heldout)),))
+        model = run.policy.ref if isinstance(run, PretrainRun) else run.reward.encoder
+        assert not isinstance(model, ModelRef), "a model that is there has a tokenizer"
+        tokenizer = likely_tokenizer(model, corpus.train)
     blocks = encode_corpus(corpus, tokenizer, run).train
     lengths = np.array([len(block.ids) for block in blocks], dtype=np.int64)
     rows = LearnerRows(int(lengths.max()), lengths, epoch_batches(run.pretrain, len(blocks), run.seed))
-    return InputSizes((tokens_of_blocks("data.text", blocks),), {run.stage: rows})
+    return InputSizes((tokens_of_blocks("data.text", blocks, len(corpus.heldout)),), {run.stage: rows})

@@ -13,10 +13,11 @@ from plumbob.configs.settings.models import NewBertSettings
 from plumbob.configs.settings.training import RewardTrainingSettings
 from plumbob.data.texts.control_tokens import unmarked
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
-from plumbob.driver.input_sizes.token_lengths import InputTokens, tokens_of_cut
+from plumbob.driver.input_sizes.token_lengths import tokens_of_cut
 from plumbob.driver.stages.model_sampling import ModelSampling
 from plumbob.driver.stages.new_models import create_encoder
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
+from plumbob.models.from_scratch import likely_tokenizer
 from plumbob.models.masked_lm import open_encoder
 from plumbob.reward.reward_models.calibration import Calibration
 from plumbob.reward.reward_models.dialogue_form import DialogueForm, FormInUse, save_form
@@ -59,8 +60,7 @@ def prepare(run: RewardRun, written_as: DialogueForm | None = None) -> PreparedS
     notes = data.notes if calibration is None else data.notes + calibration.notes
 
     def train(context: StageContext, log: MetricsLog) -> StageResult:
-        texts = [unmarked(record.prompt + record.responses[0]) for record in data.train]
-        reward = create_encoder(run.reward, texts, context.folder / "new", run.seed)
+        reward = create_encoder(run.reward, _texts(data), context.folder / "new", run.seed)
         named = run.model_copy(update={"reward": reward})
         tokenizer = open_encoder(reward.existing_encoder).tokenizer
         learners = context.session.start_learners(named)
@@ -74,14 +74,21 @@ def prepare(run: RewardRun, written_as: DialogueForm | None = None) -> PreparedS
 
 
 def _sizes(run: RewardRun, data: RewardInput) -> InputSizes:
-    """Of an encoder that is made from the text only later, the records alone are known."""
+    """By the encoder's tokenizer, or one such as will be made from the records."""
     setting, num_heldout = f"data.{run.data.kind}", len(data.heldout)
     encoder = run.reward.encoder
     if isinstance(encoder, NewBertSettings):
-        return InputSizes((InputTokens(setting, len(data.train), num_heldout=num_heldout),))
-    found = whole_lengths(open_encoder(encoder).tokenizer, data.train)
+        tokenizer = likely_tokenizer(encoder, _texts(data))
+    else:
+        tokenizer = open_encoder(encoder).tokenizer
+    found = whole_lengths(tokenizer, data.train)
     of_file = tokens_of_cut(setting, found, "reward.max_tokens", run.reward.max_tokens, num_heldout)
     return InputSizes((of_file,), {run.stage: reward_rows(found, run.reward.max_tokens, run.reward_training, run.seed)})
+
+
+def _texts(data: RewardInput) -> list[str]:
+    """Of which a new encoder's tokenizer is made."""
+    return [unmarked(record.prompt + record.responses[0]) for record in data.train]
 
 
 def whole_lengths(tokenizer: Any, records: Sequence[FeedbackRecord]) -> list[list[int]]:

@@ -46,8 +46,8 @@ class InputSizes:
     """How much there is of a run's input.
 
     Attributes:
-        inputs: the records of each, with their tokens where there is a tokenizer yet.
-        learnt: stage -> the rows that its learners compute, of the stages of which something is known.
+        inputs: the records of each, with their tokens.
+        learnt: stage -> the rows that its learners compute.
     """
 
     inputs: tuple[InputTokens, ...] = ()

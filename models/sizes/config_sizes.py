@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.errors import UserError
 
@@ -60,6 +62,8 @@ class ModelSizes:
         intermediate_size: width inside the feed-forward part.
         kv_size: width of keys, and of values, of one token in one block: key-value heads times their width.
         vocab_size: tokens.
+        num_multiplied: weights of linear layers that each token is multiplied with, the output embeddings aside. Of a
+            model with experts all of them are counted, also those that a token does not go through.
     """
 
     num_parameters: int
@@ -68,6 +72,7 @@ class ModelSizes:
     intermediate_size: int
     kv_size: int
     vocab_size: int
+    num_multiplied: int
 
 
 def sizes_of(model: Any) -> ModelSizes:
@@ -83,7 +88,20 @@ def sizes_of(model: Any) -> ModelSizes:
         intermediate_size=_first(config, "intermediate_size", "n_inner", 4 * hidden),
         kv_size=head_width * _first(config, "num_key_value_heads", "num_key_value_heads", heads),
         vocab_size=_first(config, "vocab_size", "vocab_size", 1),
+        num_multiplied=_num_multiplied(model),
     )
+
+
+def _num_multiplied(model: Any) -> int:
+    head = model.get_output_embeddings()
+    layers = [layer for layer in model.modules() if layer is not head and not isinstance(layer, nn.Embedding)]
+    weights = {
+        id(parameter): parameter.numel()
+        for layer in layers
+        for parameter in layer.parameters(recurse=False)
+        if parameter.ndim > 1
+    }
+    return sum(weights.values())
 
 
 def _first(config: Any, name: str, other_name: str, default: int) -> int:

@@ -1,1 +1,1 @@
-"""Fine-tuning methods: how adapters are put on a base; a new PEFT method stands here."""
+"""Fine-tuning methods: how adapters are put on a base. Add new PEFT methods in peft_methods/."""

@@ -1,6 +1,7 @@
 """From the settings of a tuning to its method: what it can be used on, and the policy that it trains.
 
-A method stands in a file beside this one and is an arm of `method_of`; its settings are a variant of `Tuning`.
+LoRA stands in lora.py beside this file, training of the model's own weights in weights.py, every other method in
+peft_methods/. Each is an arm of `method_of`; its settings are a variant of `Tuning`.
 """
 
 from typing import TYPE_CHECKING, Protocol, assert_never

@@ -145,9 +145,8 @@ class Learner:
     def compute(self, batch: B, role: ModelRole | None, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
         """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective.
 
-        What an update will be compared with is in the update's precision. What is compared with responses from
-        elsewhere
-        is not: a reward model's calibration (no role), and the baseline of an evaluation (nothing is trained).
+        Passes of training use the update's precision (`autocast`). A reward model's calibration (no role) and the
+        baselines of an evaluation (nothing is trained) use the weights' own.
         """
         forward = self.forward if role is not None and self.passes else self.plain_forward
         self.model.eval()

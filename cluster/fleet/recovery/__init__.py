@@ -1,1 +1,1 @@
-"""What is done about a lost worker; a new recovery rule stands here."""
+"""When a worker counts as lost (add new rules in loss_rules.py), and what follows: budgets, eviction, avoided hosts."""

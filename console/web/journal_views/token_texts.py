@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from plumbob.configs.paths import cached_folder, gguf_file_in, installed_folder, is_of_package, plain_model_name
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.console.web.run_files.run_content import at, read_object
 from plumbob.console.web.run_files.run_index import RunPlace
@@ -55,7 +57,7 @@ class TokenTexts:
 
 
 def _candidates(place: RunPlace, stage_folder: str) -> Iterator[Path]:
-    """What the run's stages left; then the local folder, or the cached download, of the model that its settings name.
+    """What the run's stages left; then the folder, the package or the cached download of the model of its settings.
 
     The latter is the one file outside the served folder that is read: the settings name it, no request does.
     """
@@ -66,6 +68,9 @@ def _candidates(place: RunPlace, stage_folder: str) -> Iterator[Path]:
                 yield path
     model = at(read_object(place.file(RESOLVED_FILE), []), "config", "policy", "model")
     if not isinstance(model, str) or not model:
+        return
+    if is_of_package(model):
+        yield from _of_package(model)
         return
     if Path(model).is_absolute():
         yield Path(model) / TOKENIZER_FILE
@@ -78,6 +83,24 @@ def _candidates(place: RunPlace, stage_folder: str) -> Iterator[Path]:
         return
     if isinstance(cached, str):
         yield Path(cached)
+
+
+def _of_package(model: str) -> Iterator[Path]:
+    """Of an installed package's model; of a GGUF file what the cache has of it, by its digest."""
+    try:
+        folder = installed_folder(model)
+        gguf = None if folder is None else gguf_file_in(folder)
+        found = folder if gguf is None else _plain_folder(gguf)
+    except (ValueError, OSError):  # No name of a package, or what may not be read.
+        return
+    if found is not None:
+        yield found / TOKENIZER_FILE
+
+
+@cache
+def _plain_folder(gguf: Path) -> Path:
+    """The file is read whole once: a second of a small model's."""
+    return cached_folder(plain_model_name(gguf))
 
 
 def texts_of(tokenizer: Any, ids: Sequence[int]) -> list[str]:

@@ -40,7 +40,13 @@ class RunPlace:
 
     def file(self, *parts: str) -> Path | None:
         """A regular file of the run; None where there is none, or a link leads out of the served folder."""
-        path = self.folder.joinpath(*parts)
+        return self._within(self.folder.joinpath(*parts))
+
+    def shared_file(self, name: str) -> Path | None:
+        """A regular file beside the runs, in the served folder itself."""
+        return self._within(self.root / name)
+
+    def _within(self, path: Path) -> Path | None:
         try:
             found = path.resolve(strict=True)
         except (OSError, RuntimeError, ValueError):

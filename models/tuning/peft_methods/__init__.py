@@ -1,1 +1,1 @@
-"""What single methods of PEFT's need beside what is common to all adapters."""
+"""One file for each family of PEFT methods but LoRA, which is in lora.py above. Add new ones here."""

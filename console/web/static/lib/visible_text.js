@@ -1,3 +1,4 @@
+// Text of a model with what hides in it written out.
 /**
  * Text as a model wrote it, with nothing in it that hides: control characters, bidi controls and invisible letters are
  * written out. What comes back is text, never markup.

@@ -1,3 +1,4 @@
+// The tokens of a response as elements, drawn without Preact.
 /**
  * An answer's tokens as elements: made once, in one pass, and from then on only their classes change.
  *

@@ -57,7 +57,7 @@ function Proofs({ proofs }) {
   const isRun = proofs.some(({ passed }) => passed !== null);
   const columns = isRun ? PROOFS : PROOFS.filter(({ key }) => !["passed", "found"].includes(key));
   return html`
-    ${!isRun && html`<p class="dim">The rows of <code>plumbob verify</code> about them, each with what is known beforehand; the command runs them.</p>`}
+    ${!isRun && html`<p class="dim">The rows of <code>plumbob verify</code> about them, each with what is known beforehand. <code>plumbob verify --json > verify.jsonl</code> in the folder of these runs shows here what came out.</p>`}
     <${Table} caption="What plumbob verify proves" columns=${columns} rows=${proofs} rowKey=${({ setting: name, row }) => `${name} ${row}`} />`;
 }
 

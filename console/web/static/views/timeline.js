@@ -3,7 +3,7 @@ import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Table } from "../components/table.js";
 import { TimelineChart } from "../components/timeline_chart.js";
 import { runAddress } from "../lib/client.js";
-import { duration, number } from "../lib/format.js";
+import { bytes, duration, number } from "../lib/format.js";
 import { html, useEffect, useMemo } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
 import { secondsByState, withIdle } from "../lib/time_axis.js";
@@ -45,7 +45,9 @@ export function TimelineView({ run, stage, client }) {
       <p class="dim">${content.source === "trace"
         ? "From trace.json: what every worker did."
         : "From the record of events and the seconds of phases: start the run with --trace for what every worker did."}
-        ${content.more ? " Short spans that follow each other are drawn as one." : ""}</p>
+        ${content.more ? " Short spans that follow each other are drawn as one." : ""}
+        ${content.unread ? ` The last ${bytes(content.unread)} of it are not read yet: ask again.` : ""}</p>
+      ${content.unread ? html`<p><button type="button" onClick=${retry}>Read more</button></p>` : null}
       <${TimelineChart} timeline=${timeline} />
     </section>
     <section class="panel"><h2>Shares</h2><${Shares} workers=${timeline.workers} /></section>`;

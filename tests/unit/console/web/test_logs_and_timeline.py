@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from plumbob.console.web.run_files.timeline import MAX_SPANS
+from plumbob.console.web.run_files import trace_spans
+from plumbob.console.web.run_files.trace_spans import MAX_SPANS, TraceSpans
 from tests.support.finished_run import finished_run
 from tests.support.served_runs import asked, served
 
@@ -136,3 +137,58 @@ def test_a_long_timeline_is_bounded(run: Path) -> None:
     (driver,) = found["workers"]
     assert found["more"] and len(driver["spans"]) == MAX_SPANS - 1
     assert (found["began"], found["ended"]) == (0.0, MAX_SPANS - 1)
+
+
+def traced(number: int, row: int = 1) -> bytes:
+    """A second of work that begins at second `number`."""
+    event = {"name": "sample", "ph": "X", "pid": 0, "tid": row, "ts": number * 1_000_000, "dur": 1_000_000}
+    return json.dumps(event).encode()
+
+
+NAMED = json.dumps({"name": "thread_name", "ph": "M", "tid": 1, "args": {"name": "rollout-1"}}).encode()
+
+
+def test_a_trace_is_read_from_where_it_was_read_before(tmp_path: Path) -> None:
+    path, traces = tmp_path / "trace.json", TraceSpans()
+
+    def begins() -> list[float]:
+        return [span["begin"] for span in traces.of(path).workers.get("rollout-1", [])]
+
+    path.write_bytes(b"[\n" + NAMED + b",\n" + traced(1))  # A comma comes with the next event.
+    assert begins() == begins() == [1.0]
+    with path.open("ab") as file:
+        file.write(b",\n" + traced(2) + b",\n" + traced(3)[:9])
+    assert begins() == [1.0, 2.0]
+    with path.open("ab") as file:
+        file.write(traced(3)[9:] + b"\n]\n")
+    assert begins() == [1.0, 2.0, 3.0]
+    # A resumed run takes the end away and writes there.
+    path.write_bytes(path.read_bytes().removesuffix(b"\n]\n") + b",\n" + traced(4))
+    assert begins() == [1.0, 2.0, 3.0, 4.0]
+    # Another file of the same name is read from its beginning.
+    path.unlink()
+    path.write_bytes(b"[\n" + NAMED + b",\n" + traced(7))
+    assert begins() == [7.0]
+
+
+def test_a_long_trace_is_read_in_portions_and_kept_in_few_spans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, traces = tmp_path / "trace.json", TraceSpans()
+    path.write_bytes(b"[\n" + NAMED + b"".join(b",\n" + traced(number) for number in range(100)))
+    monkeypatch.setattr(trace_spans, "READ_BYTES", path.stat().st_size // 2)
+    first = traces.of(path)
+    # Half of 100 events of about as many bytes, and what of them is not read yet.
+    assert 45 <= len(first.workers["rollout-1"]) <= 52 and first.unread > 40 * len(traced(1))
+    rest = traces.of(path)
+    while rest.unread:
+        rest = traces.of(path)
+    assert [span["begin"] for span in rest.workers["rollout-1"]] == [float(number) for number in range(100)]
+    assert not rest.is_merged
+    monkeypatch.setattr(trace_spans, "KEPT_SPANS", 30)
+    few = TraceSpans()
+    while (found := few.of(path)).unread:
+        pass
+    spans = found.workers["rollout-1"]
+    assert found.is_merged and len(spans) <= 30
+    assert (spans[0]["begin"], spans[-1]["end"]) == (0.0, 100.0)

@@ -54,3 +54,19 @@ def test_a_run_is_told_what_is_proven_of_its_own_settings() -> None:
     assert [one["row"] for one in proofs_of({"dpo.loss.kind": "sppo"})] == ["SPPO: exact pairs"]
     assert proofs_of({"sft.num_epochs": 1}) == []
     assert len(proofs_of({"ppo.mask_truncated": True})) == 1 and proofs_of({"ppo.mask_truncated": False}) == []
+
+
+def test_what_the_last_run_of_each_instance_found_stands_beside_it() -> None:
+    def result(seed: int, value: float, holds: bool, row: str = "SPPO") -> dict[str, object]:
+        checks = [{"quantity": "TV", "value": value, "bound": 0.05, "holds": holds}]
+        return {"row": row, "setting": "exact pairs", "seed": seed, "checks": checks, "holds": holds}
+
+    flat = {"dpo.loss.kind": "sppo"}
+    # Seed 0 failed once and holds by now; another row says nothing of this one.
+    results = [result(0, 0.4, False), result(0, 0.02, True), result(1, 0.0123, True), result(2, 0.9, False, "IPO")]
+    (proof,) = proofs_of(flat, results)
+    assert (proof["found"], proof["passed"]) == ("TV 0.02 (at most 0.05); 2 instances", True)
+    (failed,) = proofs_of(flat, [*results, result(1, 0.06, False)])
+    assert (failed["found"], failed["passed"]) == ("TV 0.06 (at most 0.05); 2 instances", False)
+    (damaged,) = proofs_of(flat, [{"row": "SPPO", "setting": "exact pairs", "checks": "none"}])
+    assert (damaged["found"], damaged["passed"]) == (None, False)

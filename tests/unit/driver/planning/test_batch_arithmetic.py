@@ -61,10 +61,12 @@ def test_a_pipeline_spells_out_each_stage() -> None:
         InputTokens(f"data.{name}", num, num_heldout=heldout)
         for name, num, heldout in (("text", 9, 0), ("demonstrations", 100, 0), ("pairs", 130, 9), ("prompts", 70, 5))
     )
-    found = {one.stage: one for one in arithmetic_of(load_run("toy"), InputSizes(inputs))}
+    numbers = {"pretrain": 33, "pretrain-encoder": 70, "sft": 100, "reward": 130, "dpo": 130}
+    learnt = {stage: LearnerRows(8, np.full(num, 8), EpochBatches(num, 32, 1, 0)) for stage, num in numbers.items()}
+    found = {one.stage: one for one in arithmetic_of(load_run("toy"), InputSizes(inputs, learnt))}
     assert list(found) == ["pretrain", "pretrain-encoder", "sft", "reward", "ppo", "dpo", "eval"]
-    assert "how many blocks there are is known once the tokenizer is made" in found["pretrain"].lines()[0]
+    # Five epochs of 33 blocks in batches of 32, and six of 70 in batches of 64.
     # Two epochs of 100 in batches of 32; of 130 pairs in batches of 32 (twice) and of 64.
-    steps = {name: getattr(found[name], "num_steps", None) for name in ("sft", "reward", "dpo")}
-    assert steps == {"sft": 7, "reward": 9, "dpo": 3}
+    steps = {name: getattr(found[name], "num_steps", None) for name in numbers}
+    assert steps == {"pretrain": 6, "pretrain-encoder": 7, "sft": 7, "reward": 9, "dpo": 3}
     assert found["eval"].lines() == ["eval: 5 prompts x 3 samples = 15 responses of each policy, of up to 48 tokens"]

@@ -21,10 +21,13 @@ def test_grouped_heads_and_shared_embeddings() -> None:
     )
     # One embedding for both ends; a block has 4 squares, 3 feed-forward matrices and 2 norms; a norm at the end.
     block = 4 * 64 * 64 + 3 * 64 * 96 + 2 * 64
-    expected = ModelSizes(300 * 64 + 3 * block + 64, 3, 64, 96, kv_size=64, vocab_size=300)
+    multiplied = 3 * (block - 2 * 64)
+    expected = ModelSizes(300 * 64 + 3 * block + 64, 3, 64, 96, 64, vocab_size=300, num_multiplied=multiplied)
     assert sizes_of(empty_llama(spec)) == expected
     bert = sizes_of(empty_bert(NewBertSettings(vocab_size=300, hidden_size=64, num_layers=3, intermediate_size=96)))
     assert (bert.num_layers, bert.hidden_size, bert.kv_size) == (3, 64, 64)
+    # A block of BERT has two feed-forward matrices; its head one square before the output embeddings.
+    assert bert.num_multiplied == 3 * (4 * 64 * 64 + 2 * 64 * 96) + 64 * 64
 
 
 def test_key_value_heads_may_be_fewer_and_sizes_have_other_names(tmp_path: Path) -> None:
@@ -32,7 +35,7 @@ def test_key_value_heads_may_be_fewer_and_sizes_have_other_names(tmp_path: Path)
     assert sizes_of(opened.empty(AutoModelForCausalLM)).kv_size == 64
     found = sizes_of(GPT2LMHeadModel(GPT2Config(vocab_size=99, n_positions=16, n_embd=8, n_layer=3, n_head=2)))
     assert (found.num_layers, found.hidden_size, found.intermediate_size, found.kv_size) == (3, 8, 32, 8)
-    assert found.vocab_size == 99
+    assert (found.vocab_size, found.num_multiplied) == (99, 3 * (4 * 8 * 8 + 2 * 8 * 32))
 
 
 def test_an_adapter_is_counted_before_it_is_made_as_in_its_file(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ import pytest
 from plumbob.models.sizes.config_sizes import ModelSizes
 from plumbob.models.sizes.kept_activations import Beside, Kept, kept_by_block
 
-SIZES = ModelSizes(num_parameters=0, num_layers=2, hidden_size=8, intermediate_size=16, kv_size=4, vocab_size=50)
+SIZES = ModelSizes(
+    num_parameters=0, num_layers=2, hidden_size=8, intermediate_size=16, kv_size=4, vocab_size=50, num_multiplied=0
+)
 """The frozen block keeps 2 x 8 numbers of the residual stream, and 4 x 8 + 3 x 16 = 80 of products. Its linear layers
 have 2 x 8 + 16 inputs that are not kept anyway, and 3 x 8 + 2 x 4 + 2 x 16 = 64 outputs."""
 

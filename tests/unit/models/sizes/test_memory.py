@@ -18,7 +18,15 @@ from plumbob.models.sizes.memory import (
     vllm_memory,
 )
 
-SIZES = ModelSizes(num_parameters=100_000, num_layers=2, hidden_size=8, intermediate_size=16, kv_size=4, vocab_size=50)
+SIZES = ModelSizes(
+    num_parameters=100_000,
+    num_layers=2,
+    hidden_size=8,
+    intermediate_size=16,
+    kv_size=4,
+    vocab_size=50,
+    num_multiplied=0,
+)
 """A block whose weights are trained keeps 10 x 8 + 4 x 16 = 144 numbers of each token; one layer in a forward alone has
 7 x 8 + 2 x 4 + 4 x 16 = 128."""
 
