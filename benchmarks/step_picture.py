@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.comparison import Row
 
 PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "step.svg"
-PHASES = ("sample", "evaluate", "learn", "score", "publish", "commit")
+PHASES = ("sample", "logprobs", "learn", "score", "publish", "commit")
 COLOURS = ("#2f81c4", "#c8650a", "#2a9d74", "#b5527f", "#8a6fc9", "#7d7d7d")
 
 _PHASE = re.compile(r"([a-z]+) (\d+\.\d+)")
@@ -36,10 +36,10 @@ class Bar:
 BEFORE = {
     "rloo-3m-full-32x4-f32": Bar(
         "3 M, 2026-11-29",
-        {"sample": 2.37, "evaluate": 0.51, "learn": 0.96, "score": 0.07, "publish": 0.05, "commit": 0.03},
+        {"sample": 2.37, "logprobs": 0.51, "learn": 0.96, "score": 0.07, "publish": 0.05, "commit": 0.03},
         1.88,
     ),
-    "rloo-26m-full-32x4-f32": Bar("26 M, 2026-11-29", {"sample": 7.28, "evaluate": 2.64, "learn": 3.41}, 9.71),
+    "rloo-26m-full-32x4-f32": Bar("26 M, 2026-11-29", {"sample": 7.28, "logprobs": 2.64, "learn": 3.41}, 9.71),
 }
 """By the name of the row that measures the same work now: as it was before adapters were merged into vLLM's weights,
 prompts shared and the sampler's log-probs taken, with 64 responses a step. On another machine than the later ones."""

@@ -53,7 +53,7 @@ def check_local(
 
 
 def plan_here(cluster: ClusterSettings, needs: Sequence[ResourceNeed], expected: Expected) -> Plan:
-    """What a private Ray that starts now would have room for.
+    """What a private Ray cluster that starts now would have room for.
 
     Raises:
         UserError: weights and optimizer states are larger than this machine's memory.
@@ -110,7 +110,7 @@ def _refuse_unfit(found: Plan, cluster: ClusterSettings, waited: str) -> None:
     where = "this machine" if cluster.address == "local" else "the cluster"
     if found.total is None:
         raise UserError(f"{where} is too small{waited}: {found.what_is_missing()}")
-    if cluster.address == "local":  # What others run here is unknown to a Ray of our own, which may not have started.
+    if cluster.address == "local":  # A private one does not know what others run here.
         raise UserError(f"{where} is busy: {found.what_is_missing()}; the run fits once others have ended")
     running = ", ".join(sorted(ray.util.list_named_actors())) or "none"
     raise UserError(

@@ -1,4 +1,4 @@
-"""Joining a Ray, or starting a private one on this machine."""
+"""Joining a Ray cluster, or starting a private one on this machine."""
 
 import os
 import secrets
@@ -32,19 +32,19 @@ from plumbob.core.stop_signals import stop_signals
 NAMESPACE = "plumbob"
 
 PROBE_S = 5.0
-"""How long a Ray has to answer."""
+"""How long a Ray cluster has to answer."""
 
 JOINING_S = 60.0
-"""How long this machine may take to become a host of a Ray that answers: its raylet says so seconds after it starts."""
+"""How long this machine may take to become a host of a cluster that answers: its raylet says so seconds later."""
 
 CLIENT_TRIES = 3
-"""How often a client asks: a Ray makes a server for each, and a busy head loses some of them as they start."""
+"""How often a client asks: Ray makes a server for each, and a busy head loses some of them as they start."""
 
 CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 CLIENT_INFO = "/ray.rpc.RayletDriver/ClusterInfo"
 
 CLIENT = "ray://"
-"""How the address of a Ray begins that is reached from a machine that is no host of it."""
+"""How the address of a Ray cluster begins that is reached from a machine that is no host of it."""
 
 QUIET: dict[str, Any] = {
     "log_to_driver": False,
@@ -58,16 +58,16 @@ HOW_TO_GIVE_A_TOKEN = (
 )
 
 
-def connect(cluster: ClusterSettings) -> None:
-    """Start a private Ray on this machine, or join the one at `cluster.address`.
+def start_or_join(cluster: ClusterSettings) -> None:
+    """Start a private Ray cluster on this machine, or join the one at `cluster.address`.
 
     Raises:
         NotRunningError: nothing answers at that address.
-        UserError: what answers is no Ray, one of another version, or does not take our token.
-        RunFailed: a private Ray did not start.
+        UserError: what answers is no Ray cluster, one of another version, or does not take our token.
+        RunFailed: a private Ray cluster did not start.
     """
     if cluster.address == "local":
-        # A private Ray guards itself with a token of its own, and leaves the user's token file alone.
+        # A private Ray cluster guards itself with a token of its own, and leaves the user's token file alone.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # By itself Ray gives its workers the niceness 15: whatever else the machine does would go before a run.
         os.environ.setdefault("RAY_worker_niceness", "0")
@@ -82,21 +82,21 @@ def connect(cluster: ClusterSettings) -> None:
             )
     elif cluster.address.startswith(CLIENT):
         raise UserError(
-            f"cluster.address={cluster.address}: a run has to be on a host of its Ray; `plumbob submit` sends it there "
-            f"from any machine"
+            f"cluster.address={cluster.address}: a run has to be on a host of its Ray cluster; `plumbob submit` "
+            f"sends it there from any machine"
         )
     else:
         _join(cluster.address, min(cluster.wait_s, JOINING_S))
 
 
 @contextmanager
-def joined(address: str) -> Iterator[None]:
-    """Join a Ray for a moment, to look or to ask for something; through `ray://HEAD:10001` from any machine.
+def joined_briefly(address: str) -> Iterator[None]:
+    """Join a Ray cluster for a moment, to look or to ask for something; through `ray://HEAD:10001` from any machine.
 
     In a process that has joined it already, such as a run's own, that stays as it is.
 
     Raises:
-        NotRunningError, UserError: as `connect`; or this process is on another Ray.
+        NotRunningError, UserError: as `start_or_join`; or this process is on another Ray.
     """
     if ray.is_initialized() and address in ("auto", own_address()):
         yield
@@ -109,15 +109,15 @@ def joined(address: str) -> Iterator[None]:
 
 
 def disconnect() -> None:
-    """Leave the Ray that was joined, or end the private one, of which nothing is left."""
+    """Leave the Ray cluster that was joined, or end the private one, of which nothing is left."""
     ray.shutdown()
     private_ray.remove_folders()
 
 
 @contextmanager
-def connected(cluster: ClusterSettings) -> Iterator[None]:
-    """`connect`, and `disconnect` at the end. Raises as `connect`."""
-    connect(cluster)
+def started_or_joined(cluster: ClusterSettings) -> Iterator[None]:
+    """`start_or_join`, and `disconnect` at the end. Raises as `start_or_join`."""
+    start_or_join(cluster)
     try:
         yield
     finally:
@@ -125,22 +125,23 @@ def connected(cluster: ClusterSettings) -> Iterator[None]:
 
 
 def own_address() -> str:
-    """`HOST:PORT` of the Ray that this process is on."""
+    """`HOST:PORT` of the Ray cluster that this process is on."""
     address: str = ray.get_runtime_context().gcs_address
     return address
 
 
 def _init(**arguments: Any) -> None:
-    """Raises UserError where this process is on a Ray already."""
+    """Raises UserError where this process is on a Ray cluster already."""
     if ray.is_initialized():
         here = own_address()
         raise UserError(
-            f"cluster.address={arguments['address']}: this process is on the Ray at {here} already; use another process"
+            f"cluster.address={arguments['address']}: this process is on the Ray cluster at {here} already; use "
+            f"another process"
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # A thread that outlives the connection has to fail: Ray would start another one for it.
     auto_init_hook.enable_auto_connect = False
-    if not arguments["address"].startswith(CLIENT):  # Who only looks starts no workers.
+    if not arguments["address"].startswith(CLIENT):  # Ray clients start no workers.
         arguments["job_config"] = WorkerImports()
     with stop_signals.held(), private_ray.without_handlers():
         ray.init(**arguments, **QUIET)
@@ -154,13 +155,13 @@ def _init_as_client(address: str) -> None:
         except ConnectionAbortedError as error:
             reason = str(error).strip().splitlines()[-1].rstrip(".")
     raise UserError(
-        f"cluster.address={address}: the head started {CLIENT_TRIES} servers for this command and none took it: "
-        f"{reason}; run the command on a host of the cluster"
+        f"cluster.address={address}: the head started {CLIENT_TRIES} servers for this command and none accepted "
+        f"the connection: {reason}; run the command on a host of the cluster"
     )
 
 
 def _join(address: str, wait_s: float = 0.0) -> None:
-    """Join the Ray there; `wait_s`: how long this machine may take to become a host of it."""
+    """Join the Ray cluster there; `wait_s`: how long this machine may take to become a host of it."""
     try:
         has_token = _use_token()
         _probe(address, has_token, wait_s)
@@ -175,7 +176,7 @@ def _join(address: str, wait_s: float = 0.0) -> None:
 
 
 def _is_private(address: str) -> bool:
-    """Whether what answers there is reached on the loopback interface alone, as a private Ray of this machine is."""
+    """Whether what answers there is reached on the loopback interface alone, as a private cluster's is."""
     host, _, port = address.rpartition(":")
     if host != LOOPBACK:
         return False
@@ -232,7 +233,7 @@ def _host_and_port(found: str, address: str) -> tuple[str, int]:
 
 
 def _check_ray(host_and_port: str, address: str, has_token: bool, wait_s: float) -> None:
-    """What listens there is a Ray of our version that takes our token and has this machine as a host, or UserError."""
+    """Raises UserError unless a Ray cluster of our version listens that takes our token and has this host."""
 
     def is_host() -> bool:
         here = [bytes.fromhex(node_id) for node_id in find_node_ids()]
@@ -240,21 +241,21 @@ def _check_ray(host_and_port: str, address: str, has_token: bool, wait_s: float)
         reply = _ask(host_and_port, CHECK_ALIVE, question, CheckAliveReply, address, has_token)
         if reply.ray_version != ray.__version__:
             raise UserError(
-                f"cluster.address={address}: the Ray there is version {reply.ray_version}, and the one here is "
+                f"cluster.address={address}: the Ray cluster there is version {reply.ray_version}, and the one here is "
                 f"{ray.__version__}; install the same on both"
             )
         return any(reply.raylet_alive)
 
     if not wait_until(is_host, wait_s):
         raise UserError(
-            f"cluster.address={address}: this machine is no host of the Ray there; run `ray start "
+            f"cluster.address={address}: this machine is no host of the Ray cluster there; run `ray start "
             f"--address={host_and_port}` on it first, or send a run to the head with `plumbob submit`, and look at one "
             f"with --address {CLIENT}{host_and_port.rpartition(':')[0]}:10001"
         )
 
 
 def _ask(host_and_port: str, call: str, question: Any, reply: Any, address: str, has_token: bool) -> Any:
-    """One question to what listens there, which answers as a Ray does and takes our token, or UserError.
+    """One question to what listens there, which answers as Ray does and takes our token, or UserError.
 
     Args:
         question: a message.
@@ -268,9 +269,10 @@ def _ask(host_and_port: str, call: str, question: Any, reply: Any, address: str,
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 refused = "does not take the token that it was given" if has_token else "asks for a token"
-                raise UserError(f"cluster.address={address}: the Ray there {refused}; {HOW_TO_GIVE_A_TOKEN}") from error
+                refused = f"the Ray cluster there {refused}; {HOW_TO_GIVE_A_TOKEN}"
+                raise UserError(f"cluster.address={address}: {refused}") from error
             give = f"{CLIENT}HEAD:10001" if address.startswith(CLIENT) else "local"
             raise UserError(
-                f"cluster.address={address}: what listens there does not answer as a Ray does: {error.code().name}; "
+                f"cluster.address={address}: what listens there does not answer as Ray does: {error.code().name}; "
                 f"give the address that `ray start --head` printed, or {give}"
             ) from error

@@ -61,7 +61,7 @@ def nodes_on(host: str) -> frozenset[str]:
 
 
 def this_machine(cluster: ClusterSettings, free: bool = True) -> tuple[Host, ...]:
-    """What a private Ray on this machine would have; or with all of its memory, whoever uses it now."""
+    """What a private Ray cluster on this machine would have; or with all of its memory, whoever uses it now."""
     import torch
 
     gib = (available_memory() if free else get_system_memory()) / GIB
@@ -70,7 +70,7 @@ def this_machine(cluster: ClusterSettings, free: bool = True) -> tuple[Host, ...
 
 
 def available_memory() -> int:
-    """Bytes of this machine that nobody has taken: what workers on a private Ray may ask for.
+    """Bytes of this machine that nobody has taken: what workers on a private Ray cluster may ask for.
 
     Ray would keep back 30% for its object store, which holds little more here than the weights of one publish.
     """

@@ -1,4 +1,4 @@
-"""A private Ray on this machine: where it keeps its files, how it starts and ends, and out of reach of signals."""
+"""A private Ray cluster on this machine: where its files are, how it starts and ends, out of reach of signals."""
 
 import os
 import shutil
@@ -41,17 +41,17 @@ class RayProcess(ConsolePopen):
 
 
 started: list[RayProcess] = []
-"""Of the private Ray of this process, or of one that did not start."""
+"""Of the private Ray cluster of this process, or of one that did not start."""
 
 folders: list[Path] = []
-"""Of private Rays that have not been removed."""
+"""Of private Ray clusters that have not been removed."""
 
 guards: list[AfterDeath] = []
-"""Of private Rays that run."""
+"""Of private Ray clusters that run."""
 
 
 def temporary_folder() -> Path:
-    """Where a private Ray has its sockets, its logs and what its memory does not hold; made anew.
+    """Where a private Ray cluster has its sockets, its logs and what its memory does not hold; made anew.
 
     RAY_TMPDIR says below which folder, or TMPDIR where that is short enough for a socket's path, or else it is /tmp.
 
@@ -62,7 +62,7 @@ def temporary_folder() -> Path:
     room = SOCKET_BYTES - len(BELOW)
     if asked and len(os.fsencode(asked)) > room:
         raise UserError(
-            f"RAY_TMPDIR={asked}: a private Ray has sockets below it, whose paths would be longer than the "
+            f"RAY_TMPDIR={asked}: a private Ray cluster has sockets below it, whose paths would be longer than the "
             f"{SOCKET_BYTES} bytes that the system takes; set it to a folder of at most {room} bytes, such as /tmp"
         )
     parent = asked or (usual if usual and len(os.fsencode(usual)) <= room else "/tmp")
@@ -70,8 +70,8 @@ def temporary_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="ray-", dir=parent))
     except OSError as error:
         raise UserError(
-            f"{parent}: a private Ray cannot make its temporary folder there: {error.strerror}; set RAY_TMPDIR to a "
-            f"folder that can be written"
+            f"{parent}: a private Ray cluster cannot make its temporary folder there: {error.strerror}; set "
+            f"RAY_TMPDIR to a folder that can be written"
         ) from error
 
 
@@ -93,9 +93,9 @@ def starting() -> Iterator[Path]:
     except Exception as error:  # Ray says nothing of what it raises, and raises bare exceptions too.
         end_processes()
         raise RunFailed(
-            f"a private Ray did not start on this machine: {first_line(error)}; its logs are in {folder}. A machine "
-            f"that is busy or out of memory or disk can be why: try again, with fewer cluster.num_cpus, or start a Ray "
-            f"with `ray start --head` and give the run cluster.address=auto"
+            f"a private Ray cluster did not start on this machine: {first_line(error)}; its logs are in {folder}. A "
+            f"machine that is busy or out of memory or disk can be why: try again, with fewer cluster.num_cpus, or "
+            f"start a Ray cluster with `ray start --head` and give the run cluster.address=auto"
         ) from error
     finally:
         services.ConsolePopen = ConsolePopen

@@ -13,7 +13,7 @@ from plumbob.models.sizes.memory import DRIVER_FLOOR, GIB, PRIVATE_RAY_FLOOR, Me
 TOLERANCE = 1e-4
 """Ray counts resources in ten thousandths."""
 
-WorkerRole = Literal["learner", "rollout", "scorer", "judge"]
+WorkerRole = Literal["learner", "rollout", "scorer", "gold_scorer"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def resource_needs(run: AnyRun) -> tuple[ResourceNeed, ...]:
                 else (learner_need(run.learner), rollout_need(run.rollout))
             )
         case PpoRun():
-            scorers = [scorer_need(group) for group in (run.reward, run.judge) if group is not None]
+            scorers = [scorer_need(group) for group in (run.reward, run.gold_reward) if group is not None]
             return (learner_need(run.learner), rollout_need(run.rollout), *scorers)
         case PipelineRun():
             return (learner_need(run.learner), rollout_need(run.rollout), scorer_need(run.reward))
@@ -72,7 +72,7 @@ def rollout_need(rollout: RolloutSettings) -> ResourceNeed:
 
 
 def scorer_need(scorer: RewardGroupSettings) -> ResourceNeed:
-    return _need("scorer" if scorer.section == "reward" else "judge", scorer.section, scorer, scorer.num_gpus)
+    return _need("scorer" if scorer.section == "reward" else "gold_scorer", scorer.section, scorer, scorer.num_gpus)
 
 
 def _need(role: WorkerRole, section: str, workers: WorkerGroupSettings, num_gpus: float) -> ResourceNeed:

@@ -18,7 +18,7 @@ MESSAGE_CHARS = 2000
 OTHER_THAN_WORDS = re.compile(r"\W", re.ASCII)
 """What a name in Prometheus may not have."""
 
-DONE_KEYS: Mapping[WorkerRole, str] = {"rollout": "answers", "scorer": "scores", "judge": "scores"}
+DONE_KEYS: Mapping[WorkerRole, str] = {"rollout": "answers", "scorer": "scores", "gold_scorer": "scores"}
 """Role -> what JSON calls the number of items that a worker has done; a learner counts none."""
 
 

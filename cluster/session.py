@@ -11,7 +11,7 @@ import ray
 
 from plumbob.cluster.admission import fitting_plan
 from plumbob.cluster.calls import BOOT_TIMEOUT, Actor, Call, gather_ranks
-from plumbob.cluster.connection import connect, disconnect
+from plumbob.cluster.connection import disconnect, start_or_join
 from plumbob.cluster.failures import LearnersLost, WorkerLost
 from plumbob.cluster.fleet.learner_ranks import LearnerRanks
 from plumbob.cluster.fleet.pool_registry import PoolEntry, PoolRegistry
@@ -116,8 +116,8 @@ class Session:
 
     def __enter__(self) -> Self:
         address = self.cluster.address
-        with activities.during("starting Ray" if address == "local" else f"joining the Ray at {address}"):
-            connect(self.cluster)
+        with activities.during("starting Ray" if address == "local" else f"joining the Ray cluster at {address}"):
+            start_or_join(self.cluster)
         return self
 
     def __exit__(self, *_: object) -> None:

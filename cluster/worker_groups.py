@@ -83,8 +83,8 @@ class LearnerGroup:
         return FullWeights(version, BucketedTensors(found))
 
     def save(self, folder: Path) -> Files:
-        shares = self._all("saving", lambda handle: handle.save.remote(folder))
-        return {name: written for files in shares for name, written in files.items()}
+        shards = self._all("saving", lambda handle: handle.save.remote(folder))
+        return {name: written for files in shards for name, written in files.items()}
 
     def load(self, folder: Path) -> None:
         self._all("loading a checkpoint", lambda handle: handle.load.remote(folder))
@@ -114,7 +114,7 @@ def _of_names(handle: Any, version: int, names: Sequence[str]) -> Any:
 
 
 class SamplerGroup:
-    """All rollout workers as one: satisfies `rollout.requests.Samplers`.
+    """All rollout workers as one: satisfies `rollout.requests.RolloutWorkers`.
 
     A version may be loaded by one thread while another samples: each worker takes it before its next chunk. Workers
     that sample in parts hand partial responses back, and whoever is free continues them.
@@ -149,7 +149,7 @@ class SamplerGroup:
         )
         self._published(weights.version)
 
-    def hold(self, adapters: Sequence[Adapter]) -> None:
+    def load_adapters(self, adapters: Sequence[Adapter]) -> None:
         """As `load`, of several adapters that requests name by their versions."""
         shared = ray.put(adapters)
 
@@ -158,7 +158,7 @@ class SamplerGroup:
                 _check(proof, adapter)
 
         doing = f"loading {len(adapters)} adapters"
-        self._pool.load(Preparation(lambda actor: actor.handle.hold.remote(shared), doing, check))
+        self._pool.load(Preparation(lambda actor: actor.handle.load_adapters.remote(shared), doing, check))
 
     def serve_base(self) -> None:
         """Sample from the base model, without an adapter."""

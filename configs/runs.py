@@ -29,6 +29,7 @@ from plumbob.configs.settings.joint_checks import (
     check_environment,
     check_feedback_kind,
     check_float32_copy,
+    check_gold_reward,
     check_handed_on,
     check_no_environment,
     check_no_teachers,
@@ -37,10 +38,9 @@ from plumbob.configs.settings.joint_checks import (
     check_published,
     check_quantised_base,
     check_rewarded,
-    check_second_judge,
     check_teachers,
     has_environment_part,
-    without_clip_of_parts,
+    with_no_clip_by_default,
 )
 from plumbob.configs.settings.metrics.sinks import Sinks
 from plumbob.configs.settings.models import (
@@ -57,7 +57,7 @@ from plumbob.configs.settings.models import (
 )
 from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.configs.settings.rewards import (
-    JudgeSettings,
+    GoldRewardSettings,
     PipelineScorerSettings,
     ScorerSettings,
 )
@@ -106,14 +106,14 @@ class Run(Settings):
 
 
 class TrainingRun(Run):
-    """A run with learners that are trained: they share every optimizer step equally."""
+    """A run with learners that are trained; their number must divide every batch of an optimizer step."""
 
     learner: LearnerSettings = LearnerSettings()
     sinks: Changeable[Sinks] = ()
     """Where else the steps are written to, such as `[{kind: wandb}]`; files in the run's folder always are."""
 
     @model_validator(mode="after")
-    def _check_shares(self) -> Self:
+    def _check_divisible(self) -> Self:
         for name, settings in self:
             if isinstance(settings, EpochSettings):
                 check_divides(f"{name}.batch_size", settings.batch_size, self.learner)
@@ -191,7 +191,7 @@ class PpoRun(TrainingRun):
     policy: AlignedPolicySettings
     reward: ScorerSettings | None = None
     """What is learnt from; with teachers it may be left out, and is measured alone."""
-    judge: JudgeSettings | None = None
+    gold_reward: GoldRewardSettings | None = None
     teachers: tuple[TeacherSettings, ...] = ()
     """For `ppo.estimator.kind=distillation`."""
     teachers_by: Annotated[str, Field(min_length=1)] | None = None
@@ -214,8 +214,8 @@ class PpoRun(TrainingRun):
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_the_scale_of_parts(cls, given: Any) -> Any:
-        return without_clip_of_parts(given)
+    def _default_no_clip_for_parts(cls, given: Any) -> Any:
+        return with_no_clip_by_default(given)
 
     @field_validator("ppo")
     @classmethod
@@ -232,7 +232,7 @@ class PpoRun(TrainingRun):
         check_ppo(self.ppo, self.learner, self.rollout)
         check_parts(self.ppo, self.reward)
         check_environment(self.rollout, self.reward)
-        check_environment(self.rollout, self.judge)
+        check_environment(self.rollout, self.gold_reward)
         check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_ranks_stay(self.policy.tuning)
         check_published(self.policy.tuning, self.rollout)
@@ -306,8 +306,8 @@ class PipelineRun(TrainingRun):
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_the_scale_of_parts(cls, given: Any) -> Any:
-        return without_clip_of_parts(given)
+    def _default_no_clip_for_parts(cls, given: Any) -> Any:
+        return with_no_clip_by_default(given)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -334,7 +334,7 @@ class PipelineRun(TrainingRun):
         check_parts(self.ppo, self.reward)
         check_environment(self.rollout, self.reward)
         check_no_environment(self.rollout, self.kind)
-        check_second_judge(self.ppo, self.data.toy is not None)
+        check_gold_reward(self.ppo, self.data.toy is not None)
         check_published(self.policy.tuning, self.rollout)
         check_ranks_stay(self.policy.tuning)
         check_quantised_base(self.policy, self.rollout, self.ppo)
@@ -353,4 +353,4 @@ RUN_KINDS: dict[str, type[Run]] = {run.model_fields["kind"].default: run for run
 """By the name that settings give of it."""
 
 LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
-"""The kinds of run that have learners; those of an evaluation only compute, as the baseline."""
+"""The kinds of run that have learners. An EvalRun is no TrainingRun: its learners only compute, as the baseline."""

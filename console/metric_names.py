@@ -43,7 +43,7 @@ KNOWN: Mapping[str, MetricName] = {
     # Online
     "reward": MetricName("reward", "per response"),
     "reward_std": MetricName("spread of the reward", "standard deviation"),
-    "judge_reward": MetricName("reward of the second judge", "per response"),
+    "gold_reward": MetricName("gold reward", "per response"),
     "return_mean": MetricName("return", "shaped reward per response"),
     "kl": MetricName("KL from the reference", "nats per response"),
     "teacher_kl": MetricName("KL from the teachers", "nats per token"),

@@ -37,10 +37,10 @@ def add_runs(parser: ArgumentParser, nargs: str = "+") -> None:
 
 
 def add_live_run(parser: ArgumentParser) -> None:
-    """A run by its folder, or by its name on the Ray at --address."""
+    """A run by its folder, or by its name on the Ray cluster at --address."""
     about = "the run's folder, its name below runs/, or that at --address"
     completed_by(runs, parser.add_argument("run", metavar="RUN", help=about))
-    parser.add_argument("--address", metavar="HOST:PORT", help="the Ray that the run uses, as cluster.address")
+    parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster that the run uses, as cluster.address")
 
 
 def add_trace(parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The seeded order in which records are used: each once an epoch, or files in shares; a position tells its record."""
+"""The seeded order in which records are used: once an epoch, or by mixture weights; a position tells its record."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ class EpochBatches:
     batch has exactly `batch_size` indices; the last one is completed from the order of one more epoch.
 
     Attributes:
-        mixture: the shares of the files that the records are of; None uses every record once an epoch.
+        mixture: how the files are weighted that the records are of; None uses every record once an epoch.
     """
 
     num_records: int

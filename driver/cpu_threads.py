@@ -16,7 +16,7 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 def with_threads(run: R) -> R:
     """The same run, every group of whose workers has a number of threads.
 
-    By `OMP_NUM_THREADS`, as of every program that computes with torch. Where that is not set, on a private Ray the
+    By `OMP_NUM_THREADS`, as of every program that computes with torch. Where that is not set, on a private cluster the
     roles take turns, so that each has all of this machine's cores, shared by the processes of its group; a run that
     samples beside learning halves them between the two. On a cluster that others run it is what a process asks of Ray.
     """
@@ -44,7 +44,7 @@ def _num_processes(group: WorkerGroupSettings) -> int:
 
 
 def num_cores(cluster: ClusterSettings) -> int:
-    """That a private Ray's processes may use: those of the machine that this process may, and no more than it is given
+    """That a private cluster's processes may use: those of the machine that this process may, no more than it is given
     time on, nor than `cluster.num_cpus`."""
     limits = [len(os.sched_getaffinity(0))]
     if cluster.num_cpus is not None:

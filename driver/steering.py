@@ -1,7 +1,7 @@
 """The Python API of a run that is running: look at it, and change it, from any process that reaches its cluster.
 
-`run` is its folder, or its name below `runs/`; with `address`, as of `plumbob status`, its name on the Ray there. All
-raise NotRunningError where no such run is running, and UserError where it cannot be reached or refuses.
+`run` is its folder, or its name below `runs/`; with `address`, as of `plumbob status`, its name on that Ray cluster.
+All raise NotRunningError where no such run is running, and UserError where it cannot be reached or refuses.
 """
 
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plumbob.cluster.connection import joined
+from plumbob.cluster.connection import joined_briefly
 from plumbob.cluster.control_actor import answer, find
 from plumbob.cluster.run_status import RunStatus
 from plumbob.core.errors import NotRunningError, UserError
@@ -72,7 +72,7 @@ def asking_for_status(run: str | Path, address: str | None = None) -> Iterator[C
         content = answer(find(name).status.remote())
         return RunStatus.from_dict(content) if content else None
 
-    with joined(where):
+    with joined_briefly(where):
         yield ask
 
 
@@ -105,12 +105,12 @@ def stop(run: str | Path, address: str | None = None) -> None:
 def _control_of_run(run: str | Path, address: str | None) -> Iterator[Any]:
     """The run's control actor."""
     where, name = _from_folder(run) if address is None else (address, str(run))
-    with joined(where):
+    with joined_briefly(where):
         yield find(name)
 
 
 def _from_folder(run: str | Path) -> tuple[str, str]:
-    """Address and name of the run that is running in a folder; a private Ray's token is made ours."""
+    """Address and name of the run that is running in a folder; a private Ray cluster's token is made ours."""
     folder = find_run(run)
     connection = read_connection_file(folder)
     if connection is None and (folder / SUMMARY_FILE).exists():

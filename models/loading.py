@@ -195,7 +195,7 @@ def _check_causal_lm(opened: OpenedModel) -> None:
 
 
 def num_reserved_positions(model: Any) -> int:
-    """Rows of a position table that no token of a text has: RoBERTa and its kin count from after the padding's."""
+    """Rows of a position table that no token of a text has: RoBERTa and its variants count from after the padding's."""
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding_index = getattr(table, "padding_idx", None)
     return 0 if padding_index is None else padding_index + 1

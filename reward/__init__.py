@@ -1,1 +1,1 @@
-"""Rewards behind one protocol: text in, a score out; a new reward stands here."""
+"""Rewards behind one protocol: text in, a score out. Add new ones here, settings in the union RewardPart."""

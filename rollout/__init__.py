@@ -1,1 +1,1 @@
-"""Sampling: requests, responses as records, the proof of a publish, the journal."""
+"""Sampling: requests, responses as records, weight sync (a publish) and its proof, the journal."""

@@ -11,14 +11,17 @@ from plumbob.rollout.environments.environment_protocol import episode_seed
 from plumbob.rollout.rollout_records import PartialResponse, Rollout, SampleRequest
 
 
-class Samplers(Protocol):
+class RolloutWorkers(Protocol):
     """All rollout workers as one."""
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
         """One whole response to each request, in their order; each token is of the version that its worker had then."""
 
     def load(self, weights: PolicyWeights) -> None:
-        """Give every worker this version, to prove before it samples; returns when one has. Raises PublishError."""
+        """Sync this version to every worker, which verifies it before it samples; returns when the first has.
+
+        Raises PublishError.
+        """
 
 
 def sample_requests(

@@ -51,7 +51,9 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
         _checkpoint_gradients(parts.module)
     allocation = _rank_allocation(run, parts.module)
     if allocation is not None:
-        parts = replace(parts, passes=(orthogonality_pass(allocation.schedule.tuning, parts.module), *parts.passes))
+        parts = replace(
+            parts, loss_terms=(orthogonality_pass(allocation.schedule.tuning, parts.module), *parts.loss_terms)
+        )
     groups = [
         ParameterGroup(name, parameters, parts.learning_rates.get(name, parts.optimizer.learning_rate))
         for name, parameters in _groups(parts.module).items()
@@ -60,7 +62,7 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
     stage = run.learner.resolved_zero_stage(trains_float32)
     engine = Engine(parts.module, groups, parts.optimizer, run.learner, stage, rank, allocation)
     idle = None if run.learner.offload_reference == "none" else idle_reference(parts.module)
-    return Learner(parts.module, parts.passes, engine, parts.artifact, rank, run.learner, idle)
+    return Learner(parts.module, parts.loss_terms, engine, parts.artifact, rank, run.learner, idle)
 
 
 def models_of(run: LearnerRun) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ OFFLINE = {SFT: PeerComparison("sft", "26m", 6, 32), REWARD: PeerComparison("rew
 """The same work as that of the rows against a peer."""
 COMPARED_STEPS = 10
 """Of the long run's beginning and end."""
-LEARNS = ("evaluate", "learn", "publish", "commit")
+LEARNS = ("logprobs", "learn", "publish", "commit")
 SAMPLES = ("sample", "score")
 FIRST_STEP_S = 30.0
 LARGE = ("26m", "135m", "1b")

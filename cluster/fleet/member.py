@@ -1,4 +1,4 @@
-"""A member of a pool (Member), what is known of all at one time (PoolSnapshot), and why one is lost (LossReason)."""
+"""A member of a pool (Member), what is known of all at one time (PoolSnapshot), and why one is lost."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class PoolSnapshot:
 
 
 @dataclass(frozen=True)
-class LossReason:
+class WorkerLossReason:
     """Why a member is given up as lost, and replaced.
 
     Attributes:
@@ -69,5 +69,5 @@ class LossReason:
     reason: str
 
 
-LossRule = Callable[[Member, PoolSnapshot], LossReason | None]
+WorkerLossRule = Callable[[Member, PoolSnapshot], WorkerLossReason | None]
 """Pure: (member, snapshot) -> why it is lost, None where the rule does not hold."""

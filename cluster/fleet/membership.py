@@ -21,7 +21,7 @@
       it is one of the newest beyond `target_size` ----------------+--> DRAINING ---> STOPPED
       others need what it holds (recovery.eviction) ---------------+    takes no more; stopped when its call has ended,
                                                                         or at once where nobody works with the pool
-      a loss rule holds (recovery.loss_rules: host, overdue call) -+
+      a loss rule holds (worker_loss_rules: host, overdue call) ---+
       its actor dies in a call, or Ray kills it for want of memory +--> LOST   its chunk goes back to the batch; one too
       it fails where another may not (Pool._as_loss) --------------+    many in its slot ends the run
       the pool is closed (a later stage, the end) ---------------------> STOPPED
@@ -38,7 +38,7 @@ from itertools import count
 from plumbob.cluster.calls import ended_among, last_lines
 from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.fleet.capacity import ShortageTracker
-from plumbob.cluster.fleet.member import LossRule, Member, PoolSnapshot
+from plumbob.cluster.fleet.member import Member, PoolSnapshot, WorkerLossRule
 from plumbob.cluster.fleet.pool_backend import PoolBackend
 from plumbob.cluster.nodes import living_nodes
 from plumbob.core.errors import RunFailed
@@ -53,13 +53,18 @@ class Membership:
     Attributes:
         target_size: how many members are wanted.
         work_lock: held by the thread that works with the members.
-        loss_rules: when one is given up; the first that holds gives the reason.
+        worker_loss_rules: when one is given up; the first that holds gives the reason.
     """
 
     def __init__(
-        self, role: str, target_size: int, backend: PoolBackend, boot_timeout_s: float, loss_rules: tuple[LossRule, ...]
+        self,
+        role: str,
+        target_size: int,
+        backend: PoolBackend,
+        boot_timeout_s: float,
+        worker_loss_rules: tuple[WorkerLossRule, ...],
     ) -> None:
-        self.target_size, self.loss_rules = target_size, loss_rules
+        self.target_size, self.worker_loss_rules = target_size, worker_loss_rules
         self.work_lock = threading.Lock()
         self._role, self._backend = role, backend
         self._members: list[Member] = []
@@ -148,7 +153,7 @@ class Membership:
         snapshot = self._snapshot()
         found = []
         for member in self.members:
-            loss = next((loss for rule in self.loss_rules if (loss := rule(member, snapshot)) is not None), None)
+            loss = next((loss for rule in self.worker_loss_rules if (loss := rule(member, snapshot)) is not None), None)
             if loss is not None:
                 found.append((member, WorkerLost(f"{loss.reason}\n{last_lines(member.actor.log)}")))
         return found

@@ -8,7 +8,7 @@ The fleet of a session, and who calls whom (arrows down; states of a member are 
     Pool: hands chunks to free members                 LearnerRanks (learner_ranks): one world of ranks,
         | fill, stop_drained, find_lost, stop_lost         |   started and stopped together
         v                                                  |
-    Membership: who is in the pool --> loss_rules          |
+    Membership: who is in the pool --> worker_loss_rules   |
         |                          --> capacity: waits <---+
         v PoolBackend                                      |
     RoleWorkers: workers of one role --> unfit_hosts       |

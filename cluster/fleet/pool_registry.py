@@ -8,7 +8,7 @@ from plumbob.cluster.fleet.membership import Membership
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.pool_backend import FleetServices
 from plumbob.cluster.fleet.recovery.eviction import evict_for
-from plumbob.cluster.fleet.recovery.loss_rules import loss_rules
+from plumbob.cluster.fleet.recovery.worker_loss_rules import worker_loss_rules
 from plumbob.cluster.fleet.reservations import Reservations
 from plumbob.cluster.fleet.role_workers import RoleWorkers
 from plumbob.cluster.fleet.work_queue import Preparation
@@ -78,7 +78,7 @@ class PoolRegistry:
         backend = RoleWorkers(
             need, num_threads, actor_class, self._reservations, self._fleet, self._cluster.boot_timeout_s
         )
-        rules = loss_rules(self._cluster)
+        rules = worker_loss_rules(self._cluster)
         membership = Membership(need.role, need.count, backend, self._cluster.boot_timeout_s, rules)
         return Pool(need.role, membership, backend, self._cluster.max_restarts)
 

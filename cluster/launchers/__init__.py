@@ -1,1 +1,1 @@
-"""Ways to start a run elsewhere; a new launcher stands here."""
+"""Ways to start a run elsewhere. Add new ones here, and a line in console/commands/submit.py."""

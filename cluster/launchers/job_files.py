@@ -20,7 +20,7 @@ JOIN_WAIT_S = 300.0
 
 
 def for_cluster(config: C, wait_s: float = 0.0) -> C:
-    """The configuration as a driver on the cluster runs it: it joins the Ray that it finds there.
+    """The configuration as a driver on the cluster runs it: it joins the Ray cluster that it finds there.
 
     Args:
         wait_s: the least time that the driver gives hosts to join.

@@ -66,7 +66,7 @@ SUBMITTER = Resources(requests={"cpu": "500m", "memory": "200Mi"}, limits={"cpu"
 
 
 def render(config: AnyRun, options: Mapping[str, Any]) -> str:
-    """The manifest of a run, for --image and --claim and the Ray that is installed here."""
+    """The manifest of a run, for --image and --claim and the version of Ray that is installed here."""
     image, claim = options["image"], options["claim"]
     if not (image and claim):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Writes a run as a Slurm batch script, which starts a Ray of its own on the hosts that Slurm gives it."""
+"""Writes a run as a Slurm batch script, which starts a Ray cluster of its own on the hosts that Slurm gives it."""
 
 import math
 import re

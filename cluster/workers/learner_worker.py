@@ -59,8 +59,8 @@ class LearnerWorker(Worker):
         return result
 
     def evaluate(self, batch: Any) -> dict[str, float]:
-        shares: dict[str, float] = self._learner.evaluate(batch)
-        return shares
+        means: dict[str, float] = self._learner.evaluate(batch)
+        return means
 
     def compute(self, batch: Any, role: "ModelRole | None", function: Callable[[Any, Any], Any]) -> NDArray[np.float32]:
         rows: NDArray[np.float32] = self._learner.compute(batch, role, function)

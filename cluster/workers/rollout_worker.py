@@ -41,8 +41,8 @@ class RolloutWorker(Worker):
     def load(self, weights: PolicyWeights) -> "PublishProof":
         return self._sampler.load(weights)
 
-    def hold(self, adapters: Sequence[Adapter]) -> "list[PublishProof]":
-        return self._sampler.hold(adapters)
+    def load_adapters(self, adapters: Sequence[Adapter]) -> "list[PublishProof]":
+        return self._sampler.load_adapters(adapters)
 
     def serve_base(self) -> None:
         self._sampler.serve_base()

@@ -1,1 +1,1 @@
-"""The sections of a run, a file for each folder that reads them; a new variant of a choice stands here."""
+"""The sections of a run, a file for each folder that reads them. Add new variants of a choice here."""

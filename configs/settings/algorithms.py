@@ -1,4 +1,4 @@
-"""What is optimised online: estimators, surrogate, KL, importance correction, shaping, dynamic sampling.
+"""What is optimised online: estimators, policy surrogates (GSPO, CISPO, ...), KL, importance weights, shaping.
 
 Each variant is one class with its `kind`; its equation and paper stand at its function in `trainers/`.
 """

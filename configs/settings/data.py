@@ -58,7 +58,7 @@ class SplittingSettings(Settings):
 
 
 class MixtureSettings(SplittingSettings):
-    """Records of one file, or of several in fixed shares."""
+    """Records of one file, or of several by mixture weights."""
 
     one_file: ClassVar[str]
     """The setting that names it."""

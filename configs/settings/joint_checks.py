@@ -136,7 +136,7 @@ def check_online_pairs(ppo: PpoSettings, estimator: OnlineDpo) -> None:
         )
 
 
-def without_clip_of_parts(given: Any) -> Any:
+def with_no_clip_by_default(given: Any) -> Any:
     """A run's settings as they were given, with `ppo.shaping.clip` null where there are parts and nobody set it."""
     reward, ppo = (given.get(name) or {} for name in ("reward", "ppo")) if isinstance(given, dict) else ({}, {})
     shaping = (ppo.get("shaping") or {}) if isinstance(ppo, dict) else None
@@ -253,11 +253,11 @@ def check_no_environment(rollout: RolloutSettings, kind: str) -> None:
         )
 
 
-def check_second_judge(ppo: PpoSettings, has_judge: bool) -> None:
-    if ppo.monitors.over_optimisation.action == "stop" and not has_judge:
+def check_gold_reward(ppo: PpoSettings, has_gold_reward: bool) -> None:
+    if ppo.monitors.over_optimisation.action == "stop" and not has_gold_reward:
         raise UserError(
-            "ppo.monitors.over_optimisation.action=stop, but nothing judges the responses a second time: give a run of "
-            "ppo a judge.model, a reward model that nothing learns from, or set the action to warn"
+            "ppo.monitors.over_optimisation.action=stop, but there is no gold reward: give a run of ppo a "
+            "gold_reward.model, a reward model that nothing learns from, or set the action to warn"
         )
 
 

@@ -1,4 +1,4 @@
-"""What responses are rewarded by, as a union of rewards, and how large the group of its scorers is."""
+"""The reward of responses, as a union of its kinds (RewardPart), and how large the group of its scorers is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,7 +144,7 @@ nobody else asks which it is."""
 # -------------------------------------------------------------------------------------------------- as it is written
 
 REWARDS_TODAY = (
-    "what responses are rewarded by is a trained reward model, a folder or hub name of a sequence classifier with one "
+    "a reward is a trained reward model, a folder or hub name of a sequence classifier with one "
     "output (reward.model=FOLDER, further ones as reward.ensemble), or a list of parts of which each has a kind and a "
     "weight (reward.parts, docs/rewards.md), or both"
 )
@@ -158,15 +158,15 @@ def no_reward(section: str) -> str:
 MODEL = "model"
 """What `model` is called among the parts."""
 
-RESERVED_NAMES = ("judge",)
-"""What the journal calls a second reward model's score."""
+RESERVED_NAMES = ("gold_reward",)
+"""What the journal calls the gold reward."""
 
 
 class RewardGroupSettings(WorkerGroupSettings):
     """The group of reward scorers; what it scores with is `model`, with those of `ensemble`, and all of `parts`."""
 
     unknown_key_advice = REWARDS_TODAY
-    section: ClassVar[Literal["reward", "judge"]] = "reward"
+    section: ClassVar[Literal["reward", "gold_reward"]] = "reward"
     """The settings' own key, for error messages."""
 
     model: ModelName | NewBertSettings | None
@@ -256,10 +256,10 @@ class ScorerSettings(RewardGroupSettings):
         return self
 
 
-class JudgeSettings(ScorerSettings):
-    """Scorers with a second reward model, which nothing learns from: over-optimisation shows as its score falls."""
+class GoldRewardSettings(ScorerSettings):
+    """Scorers of the gold reward, which nothing learns from: over-optimisation shows as it falls (arXiv 2210.10760)."""
 
-    section = "judge"
+    section = "gold_reward"
 
 
 class PipelineScorerSettings(RewardGroupSettings):

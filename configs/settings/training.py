@@ -65,10 +65,10 @@ class EarlyStoppingSettings(Settings):
 
 
 class EpochSettings(OptimizerSettings):
-    """An offline stage: passes over a fixed set of records."""
+    """An offline stage: epochs over a fixed set of records."""
 
     num_epochs: Count = 1
-    """Passes over the records."""
+    """How often each record is trained on."""
     batch_size: BatchSize = 32
     """Records in one optimizer step, over all ranks."""
     save_every: Changeable[Count] = 200

@@ -43,7 +43,7 @@ class StorageSettings(Settings):
 
 class ClusterSettings(Settings):
     address: str = "local"
-    """`local` starts a private Ray on this machine; `auto` or `HOST:PORT` joins a running one."""
+    """`local` starts a private Ray cluster on this machine; `auto` or `HOST:PORT` joins a running one."""
     num_cpus: NumThreads | None = None
     """CPUs of a local Ray; None takes all of the machine's."""
     wait_s: Annotated[float, Field(ge=0, le=10_000_000)] = 0.0

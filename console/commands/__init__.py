@@ -1,1 +1,1 @@
-"""The commands, one file each; a new command stands here."""
+"""The commands, one file each. Add new ones here, and a line in console/cli.py."""

@@ -63,11 +63,11 @@ def deepspeed_step() -> str:
 
 
 def ray_boot() -> str:
-    from plumbob.cluster.connection import connected
+    from plumbob.cluster.connection import started_or_joined
     from plumbob.cluster.nodes import hosts
     from plumbob.configs.settings.workers import ClusterSettings
 
-    with connected(ClusterSettings(num_cpus=1)):
+    with started_or_joined(ClusterSettings(num_cpus=1)):
         (host,) = hosts(free=True)
         return f"a private one started at {host.address}, with {host.free.gib:.1f} GiB free"
 

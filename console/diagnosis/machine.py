@@ -70,7 +70,7 @@ def disk_check(storage: Path) -> MachineCheck:
 
 
 def ports_check() -> MachineCheck:
-    """Workers speak to one another over TCP; a private Ray and gloo choose free ports of the loopback interface."""
+    """Workers speak to one another over TCP; a private cluster and gloo choose free ports of the loopback interface."""
     from plumbob.core.host_network import LOOPBACK
 
     try:
@@ -87,8 +87,8 @@ def ports_check() -> MachineCheck:
         )
     if _is_free(HEAD_PORT):
         return MachineCheck("ports", True, f"{LOOPBACK} is reached; {HEAD_PORT} is free")
-    # A Ray that is there already, and may be joined; or somebody else, who keeps a head from starting.
-    advice = "a Ray's head there can be joined (cluster.address=auto), or take another: `ray start --head --port=N`"
+    # A Ray cluster that is there already, and may be joined; or somebody else, who keeps a head from starting.
+    advice = "a Ray head there can be joined (cluster.address=auto), or take another: `ray start --head --port=N`"
     return MachineCheck("ports", True, f"{LOOPBACK} is reached; somebody listens at {HEAD_PORT}", advice)
 
 

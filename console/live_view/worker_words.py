@@ -2,7 +2,7 @@
 
 from plumbob.trainers.metrics.step_record import WorkerCounts
 
-NOUNS = {"rollout": "rollout workers", "scorer": "scorers", "judge": "judges", "learner": "learners"}
+NOUNS = {"rollout": "rollout workers", "scorer": "scorers", "gold_scorer": "gold scorers", "learner": "learners"}
 
 
 def worker_words(workers: WorkerCounts) -> list[str]:

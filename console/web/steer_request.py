@@ -11,7 +11,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 STEER_S = 120.0
-"""How long a command may take: it joins a Ray, and asks the run."""
+"""How long a command may take: it joins a Ray cluster, and asks the run."""
 
 MAX_WORKERS = 10_000
 MAX_MESSAGE = 4_000

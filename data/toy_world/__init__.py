@@ -1,1 +1,1 @@
-"""The generated world of the demo: its language, its preferences and its hand-written judge."""
+"""The generated world of the demo: its language, its preferences and its hand-written gold reward."""

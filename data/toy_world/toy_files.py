@@ -1,6 +1,6 @@
 """The embedded default: a generated world of questions about invented cars, mixed responses and noisy preferences.
 
-Everything is decided by the settings and the seed. The gold reward of `gold_judge` draws preferences.
+Everything is decided by the settings and the seed. The gold reward of `gold_score` draws preferences.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from plumbob.configs.settings.data import ToyWorldSettings
 from plumbob.core.errors import UserError
 from plumbob.data.records import Demonstration, PreferencePair
-from plumbob.data.toy_world.gold_judge import gold_score
+from plumbob.data.toy_world.gold_score import gold_score
 from plumbob.data.toy_world.language import (
     ATTRIBUTES,
     GREETINGS,

@@ -1,4 +1,4 @@
-"""A comparison of methods (`MethodComparison`): a run of its own for each, one after the other over the same Ray."""
+"""A comparison of methods (`MethodComparison`): a run of its own for each, in turn on the same Ray cluster."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -158,7 +158,7 @@ def _check_input(run: ComparedRun) -> None:
 
 @contextmanager
 def opened_comparison(work: ComparedWork, listener: Listener) -> Iterator[MethodComparison]:
-    """A comparison over a Ray of its own. Raises RunPreempted when SIGTERM or SIGHUP arrives, in a run or between."""
+    """A comparison on a Ray cluster of its own. Raises RunPreempted at SIGTERM or SIGHUP, in a run or between."""
     with (
         stop_signals.handled("the run ends its step and is saved; the same command continues the comparison"),
         Session(work.base.cluster, work.folder / LOGS_FOLDER, listener) as session,

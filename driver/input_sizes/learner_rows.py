@@ -52,9 +52,12 @@ class LearnerRows:
         device = "cuda" if learner.num_gpus else "cpu"
         for step in self._looked_at(self.lengths, self.batches):
             lengths = self.lengths[self.batches.batch_at(step)]
-            shares = [np.arange(rank, len(lengths), learner.num_workers) for rank in range(learner.num_workers)]
-            cut = cut_evenly(shares, lengths, None, learner.micro_batch_size, device)
-            yield [[_shape(lengths[share[part]]) for part in parts] for share, parts in zip(shares, cut, strict=True)]
+            rows_of_ranks = [np.arange(rank, len(lengths), learner.num_workers) for rank in range(learner.num_workers)]
+            cut = cut_evenly(rows_of_ranks, lengths, None, learner.micro_batch_size, device)
+            yield [
+                [_shape(lengths[share[part]]) for part in parts]
+                for share, parts in zip(rows_of_ranks, cut, strict=True)
+            ]
 
     def _looked_at(self, lengths: Rows, batches: EpochBatches) -> list[int]:
         spread = np.linspace(0, batches.num_batches - 1, NUM_STEPS).astype(np.int64).tolist()

@@ -27,7 +27,7 @@ from plumbob.data.splitting import Split, check_overlap, hold_out
 from plumbob.data.texts.chat import PlainDialogue, Render
 from plumbob.data.texts.control_tokens import SpeltTokens
 from plumbob.data.texts.tokenizer import Tokenizer
-from plumbob.data.toy_world.gold_judge import gold_score
+from plumbob.data.toy_world.gold_score import gold_score
 from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
 from plumbob.driver.pipeline.pipeline_files import Files, files_in, prompt_line, write_jsonl
 from plumbob.driver.pipeline.pipeline_rows import pipeline_rows

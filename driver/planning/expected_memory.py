@@ -127,8 +127,8 @@ class _Stages:
                 yield "rollout", _sampler(policy, run.rollout, run.data.max_prompt_tokens)
                 if run.reward is not None:
                     yield "scorer", _scorer(run.reward)
-                if run.judge is not None:
-                    yield "judge", _scorer(run.judge)
+                if run.gold_reward is not None:
+                    yield "gold_scorer", _scorer(run.gold_reward)
             case EvalRun():
                 yield from _of_evaluation(run)
             case _:

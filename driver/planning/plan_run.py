@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from plumbob.cluster.admission import joined_notes, plan_here, plan_there, what_cannot_be
-from plumbob.cluster.connection import connected
+from plumbob.cluster.connection import started_or_joined
 from plumbob.cluster.nodes import this_machine
 from plumbob.cluster.placement import Plan
 from plumbob.cluster.resources import Expected, Host, memory_fits, resource_needs, total_bytes
@@ -43,7 +43,7 @@ def plan_prepared(config: AnyRun, prepared: PreparedRun, prepare_again: Callable
         except UserError as error:
             raise UserError(_with_change(str(error), search.on(this_machine(config.cluster)))) from None
     else:
-        with connected(config.cluster):
+        with started_or_joined(config.cluster):
             notes = prepared.notes + joined_notes(config.cluster, needs, expected)
             found = plan_there(needs)
     is_short = memory_fits(needs, expected, found.hosts) is False

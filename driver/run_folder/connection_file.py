@@ -21,7 +21,7 @@ class Connection:
     Attributes:
         address: of its Ray, `HOST:PORT`.
         name: what the run is called there.
-        token: of a private Ray, which nobody else knows; None where the user has the cluster's own.
+        token: of a private Ray cluster, which nobody else knows; None where the user has the cluster's own.
     """
 
     address: str

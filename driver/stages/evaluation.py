@@ -176,7 +176,7 @@ class PolicySampling:
         """Of adapters on one base, which an engine holds at once: it makes their responses to a prompt together."""
         names, found = list(adapters), {}
         for held in (names[start : start + NUM_HELD] for start in range(0, len(names), NUM_HELD)):
-            group, versions = self._serving.hold([adapters[name] for name in held])
+            group, versions = self._serving.load_adapters([adapters[name] for name in held])
             rollouts = group.sample([_of_version(one, version) for one in self._requests for version in versions])
             for index, name in enumerate(held):
                 own = zip(rollouts[index :: len(held)], self._requests, strict=True)

@@ -77,7 +77,7 @@ class ModelSampling:
             group.load(self._next(adapter))
         return group
 
-    def hold(self, policies: Sequence[OpenedPolicy]) -> tuple[SamplerGroup, tuple[int, ...]]:
+    def load_adapters(self, policies: Sequence[OpenedPolicy]) -> tuple[SamplerGroup, tuple[int, ...]]:
         """Rollout workers that hold adapters of one kind and base at once, until the next call; the version of each.
 
         Args:
@@ -89,7 +89,7 @@ class ModelSampling:
         spec = replace(specs[0], model=model, lora_rank=max(each.lora_rank for each in specs))
         group = self._session.start_samplers(spec, self._rollout)
         adapters = [self._next(each.source.adapter) for each in policies if each.source.adapter is not None]
-        group.hold(adapters)
+        group.load_adapters(adapters)
         return group, tuple(adapter.version for adapter in adapters)
 
     def _next(self, adapter: Path) -> Adapter:

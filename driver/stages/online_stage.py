@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plumbob.cluster.session import Session
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.joint_checks import check_second_judge, has_environment_part
+from plumbob.configs.settings.joint_checks import check_gold_reward, has_environment_part
 from plumbob.configs.settings.rewards import RuleReward
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.input_sizes.token_lengths import tokens_of_prompts
@@ -14,10 +14,10 @@ from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
 from plumbob.models.loading import OpenedPolicy
+from plumbob.reward.gold_reward import SecondRewardScorer
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.reward_prompts import FormScorer, RewardPrompts
 from plumbob.reward.scorer import Scorer, Unrewarded
-from plumbob.reward.second_judge import SecondRewardScorer
 from plumbob.reward.services.judge_answers import ANSWERS_FOLDER, judge_costs
 from plumbob.rollout.samplers.open_sampler import serving_notes, serving_of
 from plumbob.trainers.learner.checkpoint import Checkpoints
@@ -28,7 +28,7 @@ from plumbob.trainers.online.ppo import (
     PpoInput,
     PpoState,
     PpoWorkers,
-    open_sampled_policy,
+    open_trainable_policy,
     prepare_ppo,
     run_ppo,
     run_ppo_asynchronous,
@@ -36,7 +36,7 @@ from plumbob.trainers.online.ppo import (
 from plumbob.trainers.online.recorder import PpoRecorder, ppo_summary, steps_on_disk
 
 NO_SECOND_REWARD_MODEL = (
-    "over-optimisation is not watched: there is no judge.model, a reward model that nothing learns from"
+    "over-optimisation is not watched: there is no gold_reward.model, a reward model that nothing learns from"
 )
 
 UNUSED_ENVIRONMENT = (
@@ -57,14 +57,14 @@ Rule = Callable[[str, str], float]
 def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing.
 
-    `rule` scores the responses a second time, where the run names no second reward model.
+    `rule` is the gold reward, where the run names none.
     """
-    has_judge = run.judge is not None or rule is not None
-    check_second_judge(run.ppo, has_judge)
-    rewards = [group.reward for group in (run.reward, run.judge) if group is not None]
+    has_gold_reward = run.gold_reward is not None or rule is not None
+    check_gold_reward(run.ppo, has_gold_reward)
+    rewards = [group.reward for group in (run.reward, run.gold_reward) if group is not None]
     for reward in rewards:
         check_reward(reward)
-    opened = open_sampled_policy(run)
+    opened = open_trainable_policy(run)
     scored = [RewardPrompts(reward) for reward in rewards]
     data = prepare_ppo(run, opened, scored)
     loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
@@ -88,7 +88,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         serving = serving_of(run.rollout, opened, run.policy.tuning)
         return result.with_metrics({"rollout_adapter": serving})
 
-    is_watched = has_judge or run.reward is None
+    is_watched = has_gold_reward or run.reward is None
     notes = data.notes if is_watched else (*data.notes, NO_SECOND_REWARD_MODEL)
     if run.rollout.environment is not None and not has_environment_part(run.reward):
         notes = (*notes, UNUSED_ENVIRONMENT)
@@ -121,12 +121,12 @@ def _start(
 
 
 def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[RewardPrompts], answers: Path) -> Scorer:
-    """The run's scorer, with its second reward model where there is one; each reads the prompts in its own form."""
+    """The run's scorer, with its gold reward where there is one; each reads the prompts in its own form."""
     scorer: Scorer = Unrewarded()
     if run.reward is not None:
         scorer = FormScorer(session.start_scorers(run.reward, answers), scored[0])
-    if run.judge is not None:
-        return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.judge, answers), scored[-1]))
+    if run.gold_reward is not None:
+        return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.gold_reward, answers), scored[-1]))
     return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
 
 

@@ -103,8 +103,8 @@ def check_pairs_are_read(opened: OpenedModel, named: str) -> None:
     if is_decoder(opened.config):
         raise UserError(
             f"{opened.ref}: {named} is a decoder, which reads a prompt and its response as one text and scores its "
-            f"last token; reward models are trained here from encoders, which read them as a pair: give a BERT or one "
-            f"of its kin"
+            f"last token; reward models are trained here from encoders, which read them as a pair: give a BERT or a "
+            f"variant of it"
         )
 
 

@@ -26,7 +26,7 @@ from plumbob.rollout.rollout_records import (
     Rollout,
     SampleRequest,
 )
-from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec, open_sampled, response_room
+from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec, open_sampler_model, response_room
 from plumbob.rollout.tool_calls.tool_call_parser import ToolCallParser
 
 Key = tuple[str, int]
@@ -82,7 +82,7 @@ class EpisodeSampler:
         assert spec.environment is not None, "episodes need an environment"
         self._sampler, self._spec, self._environments = sampler, spec, environments
         self._settings: EnvironmentSettings = spec.environment
-        opened = open_sampled(spec)
+        opened = open_sampler_model(spec)
         self._codec, self._context = TextCodec(opened.tokenizer), opened.num_positions
         self._follow_ups = FollowUps(opened.tokenizer, self._codec)
         self._tokenizer: Any = opened.tokenizer
@@ -125,7 +125,7 @@ class EpisodeSampler:
             self._sampler.submit(requests)
         return ended
 
-    def drain(self) -> list[Rollout]:
+    def run_to_completion(self) -> list[Rollout]:
         rollouts: list[Rollout] = []
         while self._running:
             rollouts += self.poll()
@@ -142,8 +142,8 @@ class EpisodeSampler:
     def load(self, weights: PolicyWeights) -> PublishProof:
         return self._sampler.load(weights)
 
-    def hold(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
-        return self._sampler.hold(adapters)
+    def load_adapters(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
+        return self._sampler.load_adapters(adapters)
 
     def serve_base(self) -> None:
         self._sampler.serve_base()

@@ -1,1 +1,1 @@
-"""Inference engines behind one protocol; a new one stands here."""
+"""Inference engines behind one protocol. Add new ones here."""

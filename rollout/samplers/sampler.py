@@ -40,7 +40,7 @@ class SamplerSpec:
         engine: which sampler, with its own settings.
         temperature: logits are divided by it, in sampling and in log-probs alike.
         max_tokens: of one response.
-        lora_rank: largest rank of an adapter that will be loaded and not merged; 0 when none will be.
+        lora_rank: largest rank of an adapter that is served unmerged; 0 when none is.
         tokenizer: folder or hub name; None takes the model's own.
         tensor_parallel: GPUs that share the model.
         num_threads: CPU threads of this process.
@@ -83,13 +83,13 @@ class Sampler(Protocol):
     def cancel(self) -> list[Rollout]:
         """Stop everything; returns what there is of each unfinished response, with finish reason "partial"."""
 
-    def drain(self) -> list[Rollout]:
+    def run_to_completion(self) -> list[Rollout]:
         """Poll until nothing is running."""
 
     def load(self, weights: PolicyWeights) -> PublishProof:
         """Make it the newest policy, and prove it. Raises PublishError; the version is then the old one."""
 
-    def hold(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
+    def load_adapters(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
         """Have several adapters of the base beside one another, up to NUM_HELD, until another policy is loaded.
 
         The last is the newest. Raises PublishError as `load`, also where one policy at a time can be held.
@@ -107,7 +107,7 @@ def sample(sampler: Sampler, requests: Sequence[SampleRequest]) -> list[Rollout]
     if len(order) != len(requests):
         raise ValueError("two requests have the same group_id and sample_index: responses could not be told apart")
     sampler.submit(requests)
-    rollouts = sampler.drain()
+    rollouts = sampler.run_to_completion()
     return sorted(rollouts, key=lambda rollout: order[rollout.request.group_id, rollout.request.sample_index])
 
 
@@ -210,7 +210,7 @@ def response_room(spec: SamplerSpec, context: int, request: SampleRequest) -> in
     return min(room, spec.max_tokens)
 
 
-def open_sampled(spec: SamplerSpec) -> OpenedPolicy:
+def open_sampler_model(spec: SamplerSpec) -> OpenedPolicy:
     """A sampler's model, with the tokenizer that it is to use, which may lie in an adapter's folder."""
     base = spec.model.name
     is_own = spec.tokenizer is None or spec.tokenizer == base

@@ -18,7 +18,7 @@ from plumbob.rollout.samplers.sampler import (
     ResponseInProgress,
     SamplerSpec,
     begin_response,
-    open_sampled,
+    open_sampler_model,
     stop_token_ids,
 )
 from plumbob.rollout.samplers.transformers_policy import TransformersPolicy
@@ -53,7 +53,7 @@ class TransformersSampler:
         torch.set_num_threads(spec.num_threads)
         self._spec = spec
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        opened = open_sampled(spec)
+        opened = open_sampler_model(spec)
         self._policy = TransformersPolicy(spec, opened, self._device)
         self._pad_id, self._codec = opened.tokenizer.pad_token_id, TextCodec(opened.tokenizer)
         self._stop_ids = stop_token_ids(spec, opened.tokenizer)
@@ -114,7 +114,7 @@ class TransformersSampler:
         self._queue.clear()
         return [response.finish("partial", self._spec.worker, self._codec) for response in responses]
 
-    def drain(self) -> list[Rollout]:
+    def run_to_completion(self) -> list[Rollout]:
         rollouts: list[Rollout] = []
         while self._batch or self._queue:
             rollouts += self.poll()
@@ -125,7 +125,7 @@ class TransformersSampler:
         self._version = weights.version
         return proof
 
-    def hold(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
+    def load_adapters(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
         running, proofs = self._versions_running(), []
         for adapter in adapters:
             proofs.append(self._policy.load(adapter, running))

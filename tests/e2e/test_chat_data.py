@@ -1,4 +1,4 @@
-"""Fine-tuning on conversations with all turns learnt, and on several files in shares, also resumed."""
+"""Fine-tuning on conversations with all turns learnt, and on a mixture of files, also resumed."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""A run that is rewarded by a function of the user's alone, which reads a column of the prompts' file."""
+"""A run whose reward is a function of the user's alone, which reads a column of the prompts' file."""
 
 import json
 from pathlib import Path

@@ -124,18 +124,18 @@ def test_merged_adapters_ahead_of_learning_and_in_parts(stage: Stages, ppo_setti
 
 
 def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_model: str, world: Path) -> None:
-    judge = {"judge.model": reward_model, "judge.max_tokens": 64, "judge.num_cpus": 0.25}
+    gold = {"gold_reward.model": reward_model, "gold_reward.max_tokens": 64, "gold_reward.num_cpus": 0.25}
     left = stage(
         "watched",
         "ppo",
         ppo_settings,
-        judge,
+        gold,
         text_settings(world),
         {"ppo.num_steps": 2, "ppo.monitors.sampler_gap.bound": 1e-12},
     )
     for line in left.metrics:
-        # The judge is the reward model itself.
-        assert line["metrics"]["judge_reward"] == pytest.approx(line["metrics"]["reward"], abs=1e-5)
+        # The gold reward is that of the reward model itself.
+        assert line["metrics"]["gold_reward"] == pytest.approx(line["metrics"]["reward"], abs=1e-5)
         assert 0 < line["metrics"]["entropy"] < math.log(320)
     summary = left.summary["stages"]["ppo"]
     before = math.log(summary["retention"]["perplexity_before"])

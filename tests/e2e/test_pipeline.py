@@ -116,7 +116,7 @@ def test_every_token_was_made_by_the_version_before_the_step(pipeline: Left) -> 
 
 
 def test_sampler_and_learner_agree_at_every_step(pipeline: Left) -> None:
-    phases = {"publish", "sample", "score", "evaluate", "learn"}
+    phases = {"publish", "sample", "score", "logprobs", "learn"}
     for line in ppo_of(pipeline).metrics:
         assert line["metrics"]["sampler_gap_max"] < 1e-4
         # A version is committed after the line of the step that made it.

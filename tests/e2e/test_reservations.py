@@ -8,7 +8,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.exceptions import RaySystemError
 
-from plumbob.cluster.connection import joined
+from plumbob.cluster.connection import joined_briefly
 from plumbob.cluster.fleet.reservations import Reservation, Reservations
 from plumbob.cluster.placement import plan
 from plumbob.cluster.resources import ResourceNeed, WorkerRole
@@ -51,7 +51,7 @@ def reserve_in_turn(reservations: Reservations) -> dict[str, list[Reservation | 
 def test_nothing_starts_a_ray_by_itself_once_it_has_been_left(stage: Stages) -> None:
     """Such as a thread that a failure left behind."""
     stage.close()
-    with joined(stage.address):
+    with joined_briefly(stage.address):
         assert ray.is_initialized()
     with pytest.raises(RaySystemError):
         ray.put(1)

@@ -116,7 +116,7 @@ def test_a_trace_shows_who_was_at_what(going_on: subprocess.Popen[str], stage: S
     events = json.loads((stage.storage / "steered" / TRACE_FILE).read_text())
     rows = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
     done = {(rows[event["tid"]].partition("-")[0], event["name"]) for event in events if event["ph"] == "X"}
-    phases = ("sample", "score", "evaluate", "learn", "commit", "publish")
+    phases = ("sample", "score", "logprobs", "learn", "commit", "publish")
     assert {("driver", phase) for phase in phases} <= done
     work = (("rollout", "sampling"), ("scorer", "scoring"), ("learner", "updating"), ("learner", "computing as policy"))
     assert set(work) <= done

@@ -160,7 +160,7 @@ def test_corrupt_weights(
         ("sft", sft, {"policy.model": full}),
         ("ppo", ppo_settings, {"policy.model": adapter}),
         ("ppo", ppo_settings, {"reward.model": scorer}),
-        ("ppo", ppo_settings, {"judge.model": scorer}),
+        ("ppo", ppo_settings, {"gold_reward.model": scorer}),
     ):
         ((key, folder),) = named.items()
         assert refused(kind, group, named).startswith(f"{key}={folder}: ")

@@ -237,7 +237,7 @@ def test_a_version_is_not_taken_from_what_is_being_sampled(served: MergedEngine)
     for change in (lambda: served.sampler.load(make_adapter(served.folder, 9, seed=9)), served.sampler.serve_base):
         with pytest.raises(PublishError, match=r"versions \[8\] are still being made, and with rollout.adapter=merged"):
             change()
-    assert {int(version) for rollout in served.sampler.drain() for version in rollout.versions} == {8}
+    assert {int(version) for rollout in served.sampler.run_to_completion() for version in rollout.versions} == {8}
 
 
 def test_a_part_is_continued_by_the_next_version(

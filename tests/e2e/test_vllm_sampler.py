@@ -135,7 +135,7 @@ def test_eos_is_the_last_token_of_a_stopped_response(served: Served) -> None:
 
 def test_adapters_that_are_held_at_once_are_sampled_together(served: Served, tmp_path: Path) -> None:
     adapters = [served.fresh() for _ in range(NUM_SLOTS)]
-    served.sampler.hold(adapters)
+    served.sampler.load_adapters(adapters)
     asked = [
         replace(request, version=adapter.version, group_id=f"{request.group_id}/{adapter.version}")
         for request in make_requests(8)
@@ -145,7 +145,7 @@ def test_adapters_that_are_held_at_once_are_sampled_together(served: Served, tmp
     made = served.sampler.poll() + served.sampler.poll()
     running = {response.version for response in served.sampler._running.values() if response.token_ids}
     assert running | {int(rollout.versions[0]) for rollout in made} == {adapter.version for adapter in adapters}
-    rollouts = made + served.sampler.drain()
+    rollouts = made + served.sampler.run_to_completion()
     for index, adapter in enumerate(adapters):
         own = [rollout for rollout in rollouts if set(rollout.versions) == {adapter.version}]
         assert len(own) == 8 and all(rollout.request.version == adapter.version for rollout in own)
@@ -163,7 +163,7 @@ def test_requests_in_flight_keep_their_version(served: Served, tmp_path: Path) -
     done = [rollout for _ in range(5) for rollout in served.sampler.poll()]
     served.sampler.load(new)
     served.sampler.submit(requests[6:])
-    done += served.sampler.drain()
+    done += served.sampler.run_to_completion()
     by_version = {version: [r for r in done if set(r.versions) == {version}] for version in (old.version, new.version)}
     assert {r.request.prompt_id for r in by_version[old.version]} == {f"p{index}" for index in range(6)}
     assert {r.request.prompt_id for r in by_version[new.version]} == {f"p{index}" for index in range(6, 12)}
@@ -180,7 +180,7 @@ def test_cancel_gives_the_partial_responses(served: Served) -> None:
     partial = served.sampler.cancel()
     # A step makes one token of each response.
     assert [(r.finish_reason, len(r.token_ids), len(r.logprobs)) for r in partial] == [("partial", 4, 4)] * 3
-    assert served.sampler.drain() == []
+    assert served.sampler.run_to_completion() == []
     assert len(sample(served.sampler, make_requests(2))) == 2
 
 
@@ -241,7 +241,7 @@ def test_no_version_is_pushed_out_while_it_is_used(served: Served) -> None:
         served.sampler.submit([request])
     with pytest.raises(PublishError, match="are still being made"):
         served.sampler.load(served.fresh())
-    assert len({int(rollout.versions[0]) for rollout in served.sampler.drain()}) == NUM_SLOTS
+    assert len({int(rollout.versions[0]) for rollout in served.sampler.run_to_completion()}) == NUM_SLOTS
     served.sampler.load(served.fresh())
 
 

@@ -145,7 +145,7 @@ def test_a_version_is_not_taken_from_what_is_being_sampled(served: Opened) -> No
     served.sampler.poll()
     with pytest.raises(PublishError, match=r"versions \[10\] are still being made"):
         served.sampler.load(served.changed(11))
-    assert {int(version) for rollout in served.sampler.drain() for version in rollout.versions} == {10}
+    assert {int(version) for rollout in served.sampler.run_to_completion() for version in rollout.versions} == {10}
 
 
 @pytest.mark.slow

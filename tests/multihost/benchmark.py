@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from plumbob.cluster.connection import joined
+from plumbob.cluster.connection import joined_briefly
 from plumbob.cluster.control_actor import answer, find
 from plumbob.core.errors import UserError
 from tests.multihost import publishing
@@ -163,7 +163,7 @@ def rate(worker: str, first: Status, last: Status) -> float:
 
 def watch(address: str, name: str) -> None:
     """On the head: print the run's status again and again; an empty one where it does not answer."""
-    with joined(address):
+    with joined_briefly(address):
         while True:
             status: Status = {}
             with suppress(UserError):  # It has not begun, or it has gone.

@@ -10,7 +10,7 @@ from tests.support.host_requirements import cannot
 
 SLICE = (
     Fault("worker killed", "rollout", "sample"),
-    Fault("link cut for long", "learner", "evaluate"),
+    Fault("link cut for long", "learner", "logprobs"),
     Fault("worker killed", "scorer", "score"),
     Fault("driver killed", "driver", "rename"),
     Fault("out of memory", "learner", "learn"),

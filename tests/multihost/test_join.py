@@ -16,15 +16,15 @@ START_S = 60.0
 """For a command to start and read its input on a busy machine."""
 
 
-def connect(host: SimulatedHost, address: str) -> subprocess.CompletedProcess[str]:
+def start_or_join(host: SimulatedHost, address: str) -> subprocess.CompletedProcess[str]:
     """`cluster.connection` in a process of its own on a host; prints what it refuses with, else the number of hosts."""
     script = f"""
 import ray
-from plumbob.cluster.connection import connect
+from plumbob.cluster.connection import start_or_join
 from plumbob.core.errors import UserError
 from plumbob.configs.settings.workers import ClusterSettings
 try:
-    connect(ClusterSettings(address={address!r}))
+    start_or_join(ClusterSettings(address={address!r}))
     print(len(ray.nodes()))
 except UserError as error:
     print(error)
@@ -50,15 +50,17 @@ def test_a_run_without_the_token_is_refused(hosts: Hosts, inputs: dict[str, obje
     for said, process in runs.items():
         out, err = process.communicate(timeout=START_S + PROBE_S)
         assert process.returncode == 2, out + err
-        assert f"cluster.address={hosts.ray_address}: the Ray there {said}; set RAY_AUTH_TOKEN to" in err
+        assert f"cluster.address={hosts.ray_address}: the Ray cluster there {said}; set RAY_AUTH_TOKEN to" in err
         assert "Traceback" not in out + err
     assert not list((hosts.shared / "refused").glob("*"))
 
 
 def test_a_machine_without_ray_is_told_so(hosts: Hosts) -> None:
-    said = connect(hosts.spare, hosts.ray_address).stdout
-    assert said.startswith(f"cluster.address={hosts.ray_address}: this machine is no host of the Ray there; run `ray ")
-    assert connect(hosts.spare, "auto").stdout.startswith("cluster.address=auto: cannot be joined: ")
+    said = start_or_join(hosts.spare, hosts.ray_address).stdout
+    assert said.startswith(
+        f"cluster.address={hosts.ray_address}: this machine is no host of the Ray cluster there; run"
+    )
+    assert start_or_join(hosts.spare, "auto").stdout.startswith("cluster.address=auto: cannot be joined: ")
 
 
 def test_a_client_asks_again_whose_server_was_lost(hosts: Hosts) -> None:
@@ -71,8 +73,8 @@ def test_a_client_asks_again_whose_server_was_lost(hosts: Hosts) -> None:
     before = servers()
     script = f"""
 import ray
-from plumbob.cluster.connection import joined
-with joined("ray://{hosts.head.address}:10001"):
+from plumbob.cluster.connection import joined_briefly
+with joined_briefly("ray://{hosts.head.address}:10001"):
     print(sum(node["Alive"] for node in ray.nodes()))
 """
     joining = hosts.spare.popen([str(PYTHON), "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -86,5 +88,5 @@ with joined("ray://{hosts.head.address}:10001"):
 def test_what_listens_may_be_something_else(hosts: Hosts) -> None:
     address = f"{hosts.spare.address}:{echo.PORT}"
     with serving(hosts.spare):
-        said = connect(hosts.head, address).stdout
-    assert said.startswith(f"cluster.address={address}: what listens there does not answer as a Ray does")
+        said = start_or_join(hosts.head, address).stdout
+    assert said.startswith(f"cluster.address={address}: what listens there does not answer as Ray does")

@@ -20,10 +20,10 @@ ONLINE = {
     **{"sampler_gap_max": 8.6e-6, "importance_cut_share": 0.0, "explained_variance": 0.2, "policy_loss": -0.01},
     **{"clipped_share": 0.07, "update_kl": 0.01, "kl_coefficient": 0.05, "learning_rate": 1e-3, "entropy": 1.3},
     **{"policy_grad_norm": 0.4, "value_grad_norm": 1.2, "value_loss": 0.8, "repeated_share": 0.1},
-    **{"judge_reward": -0.2, "staleness_mean": 0.0, "staleness_max": 0.0, "sampler_gap_fresh": 1e-6},
+    **{"gold_reward": -0.2, "staleness_mean": 0.0, "staleness_max": 0.0, "sampler_gap_fresh": 1e-6},
     **{"sampler_idle_s": 0.4, "tokens_per_s": 3456.0},
 }
-PHASES: Mapping[str, tuple[str, ...]] = {"ppo": ("publish", "sample", "score", "evaluate", "learn", "commit")}
+PHASES: Mapping[str, tuple[str, ...]] = {"ppo": ("publish", "sample", "score", "logprobs", "learn", "commit")}
 """Of the stages that have others than `OFFLINE_PHASES`."""
 
 OFFLINE_PHASES = ("data", "learn", "evaluate", "save")

@@ -28,9 +28,9 @@ from plumbob.models.tuning.roles import add_teachers, trainable_groups
 from plumbob.trainers.learner.engine import Engine, ParameterGroup, Rank, join_group
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
-from plumbob.trainers.learner.learner_protocol import Pass, UpdatePlan
+from plumbob.trainers.learner.learner_protocol import LossTerm, UpdatePlan
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, learns_whole_kl, loss_weights
-from plumbob.trainers.online.objective import ppo_passes
+from plumbob.trainers.online.objective import ppo_loss_terms
 from tests.support.opened_models import opened_policy
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
@@ -138,7 +138,9 @@ PPO = PpoSettings(
 )
 
 
-def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[Any], ...] | None = None) -> Learner:
+def tiny_learner(
+    case: LearnerCase, ppo: PpoSettings = PPO, loss_terms: tuple[LossTerm[Any], ...] | None = None
+) -> Learner:
     """A policy, its reference and, where the estimator has one, a critic on one base, on this process's rank."""
     tuning = case.tuning or LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
     critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
@@ -154,7 +156,7 @@ def tiny_learner(case: LearnerCase, ppo: PpoSettings = PPO, passes: tuple[Pass[A
     given = {"micro_batch_size": case.micro_batch_size, "zero_stage": case.zero_stage, **case.learner}
     settings = LearnerSettings.model_validate(given)
     engine = Engine(model, groups, ppo, settings, case.zero_stage, _rank)
-    return Learner(model, passes or ppo_passes(ppo, TEMPERATURE), engine, NoArtifact(), _rank, settings)
+    return Learner(model, loss_terms or ppo_loss_terms(ppo, TEMPERATURE), engine, NoArtifact(), _rank, settings)
 
 
 def _randomise(model: PolicyModel, case: LearnerCase) -> None:

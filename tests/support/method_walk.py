@@ -195,7 +195,7 @@ def _train(learner: Learner, batch: Batch, first: int, last: int) -> None:
 def _losses(learner: Learner, batch: Batch) -> list[float]:
     learner.model.eval()
     found = []
-    for one in learner.passes:
+    for one in learner.loss_terms:
         with torch.no_grad(), learner._in_role(one.role):
             found.append(float(one.loss_sum(learner.forward, batch).loss / one.count(batch)))
     return found

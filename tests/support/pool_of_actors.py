@@ -9,11 +9,11 @@ import ray
 
 from plumbob.cluster.calls import Actor
 from plumbob.cluster.failures import UnfitHost, WorkerLost
-from plumbob.cluster.fleet.member import LossRule, Member
+from plumbob.cluster.fleet.member import Member, WorkerLossRule
 from plumbob.cluster.fleet.membership import Membership
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.recovery.budget import RestartBudget
-from plumbob.cluster.fleet.recovery.loss_rules import loss_rules
+from plumbob.cluster.fleet.recovery.worker_loss_rules import worker_loss_rules
 from plumbob.cluster.fleet.reservations import Reservations, end_actor, options
 from plumbob.cluster.resources import ResourceNeed
 from plumbob.configs.settings.workers import ClusterSettings
@@ -87,5 +87,5 @@ class PoolOfActors:
         self.watching.notify("cluster", message)
 
 
-def rules(call_timeout_s: float = TIMEOUT_S, boot_timeout_s: float = TIMEOUT_S) -> tuple[LossRule, ...]:
-    return loss_rules(ClusterSettings(call_timeout_s=call_timeout_s, boot_timeout_s=boot_timeout_s))
+def rules(call_timeout_s: float = TIMEOUT_S, boot_timeout_s: float = TIMEOUT_S) -> tuple[WorkerLossRule, ...]:
+    return worker_loss_rules(ClusterSettings(call_timeout_s=call_timeout_s, boot_timeout_s=boot_timeout_s))

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from plumbob.cluster.calls import wait_until
-from plumbob.cluster.connection import joined
+from plumbob.cluster.connection import joined_briefly
 from plumbob.cluster.nodes import hosts
 from plumbob.cluster.session import Session
 from plumbob.configs.load_run import load_eval, load_run
@@ -200,5 +200,5 @@ class Stages:
         if self._session is not None:
             self._session.__exit__()
             self._session = None
-            with joined(self.address):
+            with joined_briefly(self.address):
                 assert wait_until(are_free, FREED_S)

@@ -1,1 +1,1 @@
-"""What papers define, as pure functions of tensors: losses, advantages, KL. A new loss stands here."""
+"""What papers define, as pure functions of tensors: losses, advantages, KL. Add new ones here."""

@@ -1,4 +1,4 @@
-"""Losses of the policy, its KL and its critic, each a SUM over tokens with statistics that are sums too.
+"""Policy surrogates (PPO's, GSPO, CISPO), the KL's and the critic's loss, each a SUM over tokens, statistics too.
 
 The caller divides by the count over the whole optimizer step and all ranks, so that a gradient depends neither on
 micro-batches nor on how many learners there are. Token tensors are [B, T]; where a mask is False nothing is read.

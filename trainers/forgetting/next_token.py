@@ -7,7 +7,7 @@ from torch import Tensor
 
 from plumbob.data.tokenization import TaskBatch, TokenBatch
 from plumbob.trainers.algorithms.lm_losses import causal_lm_loss
-from plumbob.trainers.learner.learner_protocol import LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import LossSum, LossTerm
 
 
 def next_token_loss(forward: Any, batch: TokenBatch) -> LossSum:
@@ -36,7 +36,7 @@ def num_tokens(batch: TokenBatch) -> int:
     return int(batch.attention_mask.sum())
 
 
-NEXT_TOKEN_PASSES = (Pass("policy", next_token_loss, num_predicted_tokens),)
+NEXT_TOKEN_LOSS_TERMS = (LossTerm("policy", next_token_loss, num_predicted_tokens),)
 
 
 def task_loss(forward: Any, batch: TaskBatch) -> LossSum:
@@ -49,4 +49,4 @@ def num_predicted_of_tasks(batch: TaskBatch) -> float:
     return num_predicted_tokens(batch.tokens)
 
 
-TASK_PASSES = (Pass("policy", task_loss, num_predicted_of_tasks),)
+TASK_LOSS_TERMS = (LossTerm("policy", task_loss, num_predicted_of_tasks),)

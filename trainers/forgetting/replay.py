@@ -15,7 +15,7 @@ from plumbob.data.tokenization import TokenBatch
 from plumbob.models.loading import OpenedModel
 from plumbob.trainers.forgetting.next_token import next_token_loss, num_predicted_tokens
 from plumbob.trainers.forgetting.packed_text import PackedText, pack_text
-from plumbob.trainers.learner.learner_protocol import B, LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import B, LossSum, LossTerm
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,16 @@ def prepare_replay(settings: ReplaySettings | None, opened: OpenedModel) -> Pack
     return None if settings is None else pack_text("replay", settings, opened, is_learnt=True)
 
 
-def replay_passes(passes: Sequence[Pass[Any]], settings: ReplaySettings | None) -> tuple[Pass[Any], ...]:
+def replay_loss_terms(
+    loss_terms: Sequence[LossTerm[Any]], settings: ReplaySettings | None
+) -> tuple[LossTerm[Any], ...]:
     """loss + gamma E[-log p(token)] over the replayed text, with a backward and a count of its own.
 
     The term that PPO-ptx adds to the objective (Ouyang et al. 2022, arXiv 2203.02155, equation 2). Batches without
-    replayed text, such as those of held-out records, go through the stage's own passes alone.
+    replayed text, such as those of held-out records, go through the stage's own loss terms alone.
     """
     if settings is None:
-        return tuple(passes)
+        return tuple(loss_terms)
     coefficient = settings.coefficient
 
     def loss_sum(forward: Any, batch: Any) -> LossSum:
@@ -71,11 +73,11 @@ def replay_passes(passes: Sequence[Pass[Any]], settings: ReplaySettings | None) 
     def count(batch: Any) -> float:
         return num_predicted_tokens(batch.replayed) if isinstance(batch, WithReplay) else 0.0
 
-    return (*map(_of_own_batch, passes), Pass("policy", loss_sum, count))
+    return (*map(_of_own_batch, loss_terms), LossTerm("policy", loss_sum, count))
 
 
-def _of_own_batch(own: Pass[Any]) -> Pass[Any]:
-    return Pass(
+def _of_own_batch(own: LossTerm[Any]) -> LossTerm[Any]:
+    return LossTerm(
         own.role,
         lambda forward, batch: own.loss_sum(forward, _without_replay(batch)),
         lambda batch: own.count(_without_replay(batch)),

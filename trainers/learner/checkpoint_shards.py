@@ -1,4 +1,4 @@
-"""A learner's state in files: each rank writes a share of it, and a rank of any other world reads what it asks for."""
+"""A learner's state in files: each rank writes a shard of it, and a rank of any other world reads what it asks for."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -65,7 +65,7 @@ def write_tensors(
 ) -> None:
     """A safetensors file of what comes, one tensor at a time: none is kept.
 
-    safetensors' own `save_file` has all of them at once, which for a share of a model is as much as the optimizer
+    safetensors' own `save_file` has all of them at once, which for a shard of a model is as much as the optimizer
     keeps of it. The header, which comes first, is written last, into room that is left for it.
 
     Args:

@@ -154,12 +154,12 @@ class Engine:
         return output
 
     def backward(self, loss: Tensor, is_last: bool) -> None:
-        """Accumulate the gradients of a share of the step's loss; `is_last` says that `step` comes next."""
+        """Accumulate the gradients of a part of the step's loss; `is_last` says that `step` comes next."""
         # Where it reduces, DeepSpeed copies all gradients into a buffer and back, also of one rank.
         self._engine.set_gradient_accumulation_boundary(
             is_last and not self._has_nothing_to_reduce and not self._is_moved_last
         )
-        # DeepSpeed averages over ranks; the loss is a share of one sum.
+        # DeepSpeed averages over ranks; the loss is a part of one sum.
         self._engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
     @property

@@ -1,4 +1,4 @@
-"""One learner rank: optimizer steps over its share of a batch, whatever the objective."""
+"""One learner rank: optimizer steps over its rows of a batch, whatever the objective."""
 
 import math
 from collections import deque
@@ -26,16 +26,16 @@ from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import in_buckets, on_disk_meanwhile, open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
 from plumbob.trainers.learner.export import Artifact, PolicyAdapter
-from plumbob.trainers.learner.learner_protocol import B, Pass, UpdatePlan, UpdateResult, add_shares
+from plumbob.trainers.learner.learner_protocol import B, LossTerm, UpdatePlan, UpdateResult, add_partial_means
 from plumbob.trainers.learner.micro_batches import cut_evenly
 from plumbob.trainers.learner.token_values import FIRST, TokenLog
 
 CRITIC = ("value",)
-"""Groups of parameters that are no part of a result."""
+"""Parameter groups left out of export and weight sync: the critic's."""
 
 
 class Learner:
-    """A model, its objective's passes and its engine on one rank.
+    """A model, its objective's loss terms and its engine on one rank.
 
     Args:
         idle: its reference, where that is in main memory while nobody asks it.
@@ -44,7 +44,7 @@ class Learner:
     def __init__(
         self,
         model: torch.nn.Module,
-        passes: Sequence[Pass[Any]],
+        loss_terms: Sequence[LossTerm[Any]],
         engine: Engine | ForwardOnly,
         artifact: Artifact,
         rank: Rank,
@@ -52,7 +52,7 @@ class Learner:
         idle: IdleReference | None = None,
     ) -> None:
         self._idle = idle
-        self.model, self.passes, self.engine, self.artifact = model, tuple(passes), engine, artifact
+        self.model, self.loss_terms, self.engine, self.artifact = model, tuple(loss_terms), engine, artifact
         self.rank, self.settings = rank, settings
 
     # -------------------------------------------------------------------------------------------------------- training
@@ -72,60 +72,63 @@ class Learner:
         torch.manual_seed((plan.seed * self.rank.world_size + self.rank.index) % 2**64)  # As many as it takes.
         self.model.train()
         order = np.random.default_rng(plan.seed)
-        shares: dict[str, list[float]] = {}
+        partial_means: dict[str, list[float]] = {}
         norms: dict[str, list[float]] = {}
         tokens = TokenLog(plan.num_epochs)
         for epoch in range(plan.num_epochs):
             tokens.epoch = epoch
             shuffled = order.permutation(batch.num_rows)
             for index in shuffled.reshape(-1, plan.minibatch_size):
-                for name, share in self._accumulate(batch.rows(index), index, tokens).items():
-                    shares.setdefault(name, []).append(share)
+                for name, partial_mean in self._accumulate(batch.rows(index), index, tokens).items():
+                    partial_means.setdefault(name, []).append(partial_mean)
                 for name, norm in self._step(plan).items():
                     norms.setdefault(name, []).append(norm)
         num_steps = plan.num_epochs * (batch.num_rows // plan.minibatch_size)
         return UpdateResult(
-            {name: values[0] if name.startswith(FIRST) else sum(values) / num_steps for name, values in shares.items()},
+            {
+                name: values[0] if name.startswith(FIRST) else sum(values) / num_steps
+                for name, values in partial_means.items()
+            },
             {name: sum(values) / num_steps for name, values in norms.items()},
             tokens.joined(),
         )
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
-        """This rank's share of each statistic's mean over the batch, without gradients."""
-        counts = [max(p.count(batch), 1.0) for p in self.passes]
-        shares: dict[str, float] = {}
+        """This rank's part of each statistic's mean over the batch, which are summed over ranks. No gradients."""
+        counts = [max(p.count(batch), 1.0) for p in self.loss_terms]
+        partial_means: dict[str, float] = {}
         self.model.eval()
         mine = self.rows_of_rank(batch.num_rows)
         with torch.no_grad():
-            for portion in self.portions(batch):
-                index = mine[portion]
-                real = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
-                for p, count in zip(self.passes, counts, strict=True):
+            for micro_batch in self.micro_batches(batch):
+                index = mine[micro_batch]
+                own = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
+                for p, count in zip(self.loss_terms, counts, strict=True):
                     with self._in_role(p.role):
-                        sums = p.loss_sum(self.forward, batch.rows(real if len(real) else index))
-                    add_shares(shares, sums, count if len(real) else math.inf)
-        return shares
+                        sums = p.loss_sum(self.forward, batch.rows(own if len(own) else index))
+                    add_partial_means(partial_means, sums, count if len(own) else math.inf)
+        return partial_means
 
-    def _accumulate(self, minibatch: Batch, names: NDArray[np.int64], tokens: TokenLog) -> dict[str, float]:
-        """Backward every pass of every micro-batch of this rank's rows. `names`: each row's index in the batch."""
-        counts = [max(p.count(minibatch), 1.0) for p in self.passes]
-        shares: dict[str, float] = {}
+    def _accumulate(self, minibatch: Batch, row_ids: NDArray[np.int64], tokens: TokenLog) -> dict[str, float]:
+        """Backward every loss term of every micro-batch of this rank's rows. `row_ids`: each row's index in the batch."""
+        counts = [max(p.count(minibatch), 1.0) for p in self.loss_terms]
+        partial_means: dict[str, float] = {}
         mine = self.rows_of_rank(minibatch.num_rows)
-        portions = self.portions(minibatch)
-        for portion in portions:
-            index = mine[portion]
+        micro_batches = self.micro_batches(minibatch)
+        for micro_batch in micro_batches:
+            index = mine[micro_batch]
             rows = minibatch.rows(index)
-            for p, count in zip(self.passes, counts, strict=True):
-                is_last = portion is portions[-1] and p is self.passes[-1]
+            for p, count in zip(self.loss_terms, counts, strict=True):
+                is_last = micro_batch is micro_batches[-1] and p is self.loss_terms[-1]
                 with self._in_role(p.role):
                     sums = p.loss_sum(self.forward, rows)
                     if not torch.isfinite(sums.loss):
-                        caused_by = tuple(int(names[i]) for i in index)
+                        caused_by = tuple(int(row_ids[i]) for i in index)
                         raise NotFinite(f"the {p.role or 'model'}'s loss is {float(sums.loss)}", caused_by)
                     self._training_engine().backward(sums.loss / count, is_last)
-                tokens.add(names[index], sums.tokens)
-                add_shares(shares, sums, count)
-        return shares
+                tokens.add(row_ids[index], sums.tokens)
+                add_partial_means(partial_means, sums, count)
+        return partial_means
 
     def _step(self, plan: UpdatePlan) -> dict[str, float]:
         norms = self._training_engine().step(plan.learning_rate_scale, plan.num_steps)
@@ -148,14 +151,16 @@ class Learner:
         Passes of training use the update's precision (`autocast`). A reward model's calibration (no role) and the
         baselines of an evaluation (nothing is trained) use the weights' own.
         """
-        forward = self.forward if role is not None and self.passes else self.plain_forward
+        forward = self.forward if role is not None and self.loss_terms else self.plain_forward
         self.model.eval()
         mine = self.rows_of_rank(batch.num_rows)
-        portions = self.portions(batch)
+        micro_batches = self.micro_batches(batch)
         with torch.no_grad(), self._in_role(role):
-            parts = [function(forward, batch.rows(mine[portion])).float().cpu().numpy() for portion in portions]
+            parts = [
+                function(forward, batch.rows(mine[micro_batch])).float().cpu().numpy() for micro_batch in micro_batches
+            ]
         result = np.empty((len(mine), *parts[0].shape[1:]), dtype=np.float32)
-        result[np.concatenate(portions)] = np.concatenate(parts)
+        result[np.concatenate(micro_batches)] = np.concatenate(parts)
         return result
 
     # ------------------------------------------------------------------------------------------------- state and result
@@ -239,16 +244,16 @@ class Learner:
 
         Every rank must make the same number of forwards: under ZeRO-3 each gathers the weights from all of them.
         """
-        return self._shares(num_rows)[self.rank.index]
+        return self._rows_of_ranks(num_rows)[self.rank.index]
 
-    def _shares(self, num_rows: int) -> list[NDArray[np.int64]]:
+    def _rows_of_ranks(self, num_rows: int) -> list[NDArray[np.int64]]:
         ranks = self.rank.world_size
         share = np.arange(-(-num_rows // ranks)) * ranks
         return [np.minimum(share + rank, num_rows - 1) for rank in range(ranks)]
 
-    def portions(self, batch: Batch) -> list[NDArray[np.int64]]:
+    def micro_batches(self, batch: Batch) -> list[NDArray[np.int64]]:
         """The micro-batches of this rank's rows, as positions among them; as many on every rank."""
         may_share = isinstance(self.model, PolicyModel) and self.model.shares_prompts
         prompts = batch.prompts if may_share else None
         size, device = self.settings.micro_batch_size, self.engine.device.type
-        return cut_evenly(self._shares(batch.num_rows), batch.lengths, prompts, size, device)[self.rank.index]
+        return cut_evenly(self._rows_of_ranks(batch.num_rows), batch.lengths, prompts, size, device)[self.rank.index]

@@ -1,4 +1,4 @@
-"""What a learner is made from: a module, its passes, how it is written, and what optimizes it."""
+"""What a learner is made from: a module, its loss terms, how it is written, and what optimizes it."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -20,7 +20,7 @@ from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
 from plumbob.trainers.learner.export import Artifact, FullModel, PolicyAdapter, SelectedWeights
-from plumbob.trainers.learner.learner_protocol import LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import LossSum, LossTerm
 
 if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
@@ -32,14 +32,14 @@ class LearnerParts:
 
     Attributes:
         module: what is trained, its weights loaded.
-        passes: the forwards and backwards of one update, in order.
+        loss_terms: what one update goes down, in order, each by a forward and backward of its own.
         artifact: how the result is written.
         optimizer: settings of all groups of parameters.
         learning_rates: of groups whose rate is not the optimizer's.
     """
 
     module: nn.Module
-    passes: Sequence[Pass[Any]]
+    loss_terms: Sequence[LossTerm[Any]]
     artifact: Artifact
     optimizer: OptimizerSettings
     learning_rates: Mapping[str, float] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def policy_artifact(opened: OpenedPolicy, module: "PolicyModel") -> Artifact:
     return PolicyAdapter(model, "causal_lm.", absolute(opened.source.base), tokenizer, own)
 
 
-def orthogonality_pass(tuning: AdaLoraTuning, policy: nn.Module) -> Pass[Batch]:
+def orthogonality_pass(tuning: AdaLoraTuning, policy: nn.Module) -> LossTerm[Batch]:
     """What keeps the ranks of AdaLoRA apart from one another, so that each has an importance of its own."""
     from plumbob.models.tuning.layers.adalora_layers import orthogonality
 
@@ -82,7 +82,7 @@ def orthogonality_pass(tuning: AdaLoraTuning, policy: nn.Module) -> Pass[Batch]:
         distance = rows.num_rows * orthogonality(policy, "policy")
         return LossSum(tuning.orthogonality * distance, {"orthogonality": distance.detach()})
 
-    return Pass("policy", loss_sum, lambda batch: float(batch.num_rows))
+    return LossTerm("policy", loss_sum, lambda batch: float(batch.num_rows))
 
 
 def with_all_ends(generation: GenerationConfig, tokenizer: Any) -> GenerationConfig:

@@ -1,4 +1,4 @@
-"""What a stage's loop knows of its learners: passes, plans of an update, and all ranks as one."""
+"""What a stage's loop knows of its learners: loss terms, plans of an update, and all ranks as one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +30,8 @@ class LossSum(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pass(Generic[B]):
-    """One forward and its own backward.
+class LossTerm(Generic[B]):
+    """A term of the objective: one forward and its own backward.
 
     Attributes:
         role: who acts; None for a model that has no roles.
@@ -50,7 +50,7 @@ class UpdatePlan:
 
     Attributes:
         minibatch_size: rows of one optimizer step, over all ranks; divides the batch and is divided by the ranks.
-        num_epochs: passes over the batch, each in an order of its own.
+        num_epochs: how often each row of the batch is trained on, in each epoch in another order.
         learning_rate_scale: the schedule's factor at this step.
         seed: of the orders and of dropout; the same on every rank.
         num_steps: optimizer steps of the whole stage, by which an adapter drops ranks; None of a stage online.
@@ -68,12 +68,12 @@ class UpdateResult:
     """What one rank saw of an update.
 
     Attributes:
-        shares: name -> this rank's share of the mean over the batch: summed over ranks it is the mean.
+        partial_means: name -> this rank's part of the mean over the batch: summed over ranks it is the mean.
         gradient_norms: group -> norm before clipping, averaged over optimizer steps; the same on every rank.
         tokens: name -> what was measured of the tokens of this rank's rows.
     """
 
-    shares: Mapping[str, float]
+    partial_means: Mapping[str, float]
     gradient_norms: Mapping[str, float]
     tokens: Mapping[str, TokenRows] = field(default_factory=dict)
 
@@ -95,9 +95,9 @@ def update_seed(run_seed: int, step: int) -> int:
     return (run_seed << 32) + step
 
 
-def add_shares(shares: dict[str, float], sums: LossSum, count: float) -> None:
+def add_partial_means(partial_means: dict[str, float], sums: LossSum, count: float) -> None:
     for name, value in sums.statistics.items():
-        shares[name] = shares.get(name, 0.0) + float(value) / count
+        partial_means[name] = partial_means.get(name, 0.0) + float(value) / count
 
 
 def join_rows(parts: Sequence[NDArray[np.float32]], num_rows: int) -> NDArray[np.float32]:
@@ -138,14 +138,14 @@ def merge_updates(results: Sequence[UpdateResult]) -> MergedUpdate:
 
 
 def merge_results(results: Sequence[UpdateResult]) -> dict[str, float]:
-    """The ranks' shares summed to means, beside the gradient norms, which are the same on every rank."""
-    return summed([result.shares for result in results]) | dict(results[0].gradient_norms)
+    """The ranks' parts summed to means, beside the gradient norms, which are the same on every rank."""
+    return summed([result.partial_means for result in results]) | dict(results[0].gradient_norms)
 
 
 def summed(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The ranks' shares of each mean, added up."""
+    """The ranks' parts of each mean, added up."""
     sums: dict[str, float] = {}
     for part in parts:
-        for name, share in part.items():
-            sums[name] = sums.get(name, 0.0) + share
+        for name, partial_mean in part.items():
+            sums[name] = sums.get(name, 0.0) + partial_mean
     return sums

@@ -37,12 +37,12 @@ class Cut(NamedTuple):
 
 
 def cut_evenly(
-    shares: Sequence[Rows], lengths: Rows, prompts: Prompts | None, size: int, device: str
+    rows_of_ranks: Sequence[Rows], lengths: Rows, prompts: Prompts | None, size: int, device: str
 ) -> list[list[Rows]]:
-    """The micro-batches of each rank's rows, as many on every rank: positions in its share.
+    """The micro-batches of each rank's rows, as many on every rank: positions among its rows.
 
     Args:
-        shares: of each rank, its rows of the batch; as many on every rank.
+        rows_of_ranks: of each rank, its rows of the batch; as many on every rank.
         lengths: real tokens of each row of the batch, [B].
         prompts: of the batch; None where a model computes each row by itself.
         size: how many of the longest rows are computed at once, at most: shorter ones may be more.
@@ -50,10 +50,10 @@ def cut_evenly(
     budget = size * int(lengths.max())
     cuts = [
         _shortest(lengths[rows], None if prompts is None else prompts.rows(rows), budget, PASS_TOKENS[device])
-        for rows in shares
+        for rows in rows_of_ranks
     ]
     most = max(map(len, cuts))
-    return [_split(cut, lengths[rows], most) for cut, rows in zip(cuts, shares, strict=True)]
+    return [_split(cut, lengths[rows], most) for cut, rows in zip(cuts, rows_of_ranks, strict=True)]
 
 
 def _shortest(lengths: Rows, prompts: Prompts | None, budget: int, pass_tokens: int) -> list[Rows]:

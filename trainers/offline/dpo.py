@@ -34,7 +34,7 @@ from plumbob.trainers.forgetting.next_token import not_first, num_tokens
 from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
-from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, LossTerm
 from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
@@ -58,7 +58,7 @@ class DpoInput:
     """Encoded pairs (chosen, rejected), sentences about rows that were left out, and rows as the model sees them.
 
     Attributes:
-        mixture: the shares of the files that `train` is of; None of one file.
+        mixture: how the files are weighted that `train` is of; None of one file.
         dropped: of each of them, those that are too long.
         tokenizer: that made them; None is enough where nothing is held out.
     """
@@ -159,7 +159,7 @@ def implicit_rewards(loss: PreferenceLoss, forward: Any, batch: DpoBatch) -> Ten
     return preference_rows(loss, logprobs, reference, lengths, logprobs[:, 0]).rewards
 
 
-def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
+def dpo_loss_terms(loss: PreferenceLoss) -> tuple[LossTerm[DpoBatch], ...]:
     load_users_loss(loss)
     with_prompts = reads_prompt(loss)
 
@@ -171,12 +171,12 @@ def dpo_passes(loss: PreferenceLoss) -> tuple[Pass[DpoBatch], ...]:
         result = preference_loss(loss, logprobs, reference, response_tokens, sequence_means)
         return LossSum(result.loss, result.statistics)
 
-    return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
+    return (LossTerm("policy", loss_sum, lambda batch: float(batch.num_rows)),)
 
 
 def learner_parts(run: DpoRun) -> LearnerParts:
     module, artifact = tuned_policy(run.policy, roles_of(run.dpo.loss), run.seed, run.data)
-    return LearnerParts(module, dpo_passes(run.dpo.loss), artifact, run.dpo)
+    return LearnerParts(module, dpo_loss_terms(run.dpo.loss), artifact, run.dpo)
 
 
 def roles_of(loss: PreferenceLoss) -> tuple[ModelRole, ...]:

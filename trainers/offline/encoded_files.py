@@ -1,4 +1,4 @@
-"""Records of the one file that a stage learns from, or of several in shares: read, split and encoded."""
+"""Records of the one file that a stage learns from, or of several by mixture weights: read, split and encoded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +21,8 @@ class EncodedFiles(Generic[T]):
 
     Attributes:
         train: of one file after the other.
-        mixture: the files' shares; None of one file.
-        notes: sentences about what was left out, and about the shares.
+        mixture: how the files are weighted; None of one file.
+        notes: sentences about what was left out, and about the mixture.
         dropped: of the training records of each file, those that are too long.
     """
 
@@ -60,7 +60,7 @@ def encode_files(
     if not data.mixture:
         return EncodedFiles(train, heldout.records, None, notes, dropped)
     mixture = Mixture(tuple(len(part.records) for part in encoded), tuple(files.values()))
-    return EncodedFiles(train, heldout.records, mixture, notes + _shares(files, mixture), dropped)
+    return EncodedFiles(train, heldout.records, mixture, notes + _mixture_notes(files, mixture), dropped)
 
 
 def by_setting(data: MixtureSettings, records: Sequence[T], mixture: Mixture | None) -> list[tuple[str, Sequence[T]]]:
@@ -83,7 +83,7 @@ def _encoded(
     return replace(found, notes=tuple(f"{path}: {note}" for note in found.notes))
 
 
-def _shares(files: Mapping[str, float], mixture: Mixture) -> tuple[str, ...]:
+def _mixture_notes(files: Mapping[str, float], mixture: Mixture) -> tuple[str, ...]:
     """A sentence for each file. UserError where one has so little weight that none of its records would be used."""
     total, notes = mixture.num_records, []
     for (path, weight), size, places in zip(files.items(), mixture.sizes, mixture.num_places, strict=True):

@@ -25,7 +25,7 @@ from plumbob.trainers.forgetting.next_token import num_tokens
 from plumbob.trainers.forgetting.packed_text import notes_of, rows_of
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
-from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, LossTerm
 from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
@@ -86,7 +86,7 @@ class KtoBatch(Batch):
     kl: float
 
 
-def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:
+def kto_loss_terms(settings: KtoSettings) -> tuple[LossTerm[KtoBatch], ...]:
     def loss_sum(forward: Any, batch: KtoBatch) -> LossSum:
         logprobs = response_logprobs(forward, batch.responses)
         reference, desirable = torch.from_numpy(batch.ref_logprobs), torch.from_numpy(batch.desirable)
@@ -100,12 +100,12 @@ def kto_passes(settings: KtoSettings) -> tuple[Pass[KtoBatch], ...]:
         }
         return LossSum(rows.loss.sum(), {name: values.sum() for name, values in watched.items()})
 
-    return (Pass("policy", loss_sum, lambda batch: float(batch.num_rows)),)
+    return (LossTerm("policy", loss_sum, lambda batch: float(batch.num_rows)),)
 
 
 def learner_parts(run: KtoRun) -> LearnerParts:
     module, artifact = tuned_policy(run.policy, ROLES, run.seed, run.data)
-    return LearnerParts(module, kto_passes(run.kto), artifact, run.kto)
+    return LearnerParts(module, kto_loss_terms(run.kto), artifact, run.kto)
 
 
 def mismatched(prompt_of: TokenSequence, response_of: TokenSequence) -> TokenSequence:

@@ -62,7 +62,7 @@ class OfflineStage(Generic[B]):
         heldout: what is measured on the way and at the end.
         inputs: what the records are, by which a resumed run knows them again.
         retained: text that is measured before and after; None measures none.
-        mixture: the shares of the files that the records are of; None uses every record once an epoch.
+        mixture: how the files are weighted that the records are of; None uses every record once an epoch.
     """
 
     name: str

@@ -25,10 +25,10 @@ from plumbob.models.masked_lm import MaskedWordModel, load_masked_lm, open_encod
 from plumbob.models.tuning.methods import method_of
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
 from plumbob.trainers.algorithms.lm_losses import masked_lm_loss
-from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES, num_predicted_tokens, num_tokens
+from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_LOSS_TERMS, num_predicted_tokens, num_tokens
 from plumbob.trainers.learner.export import FullModel
 from plumbob.trainers.learner.learner_parts import LearnerParts, policy_artifact
-from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, LossTerm
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.input_digests import inputs_of
@@ -110,7 +110,7 @@ def encode_corpus(corpus: Split[str], tokenizer: Any, run: PretrainRun | Pretrai
 def learner_parts(run: PretrainRun) -> LearnerParts:
     opened = open_policy(run.policy.existing_ref)
     module = method_of(FullTuning()).policy(opened, ("policy",), run.seed)
-    return LearnerParts(module, NEXT_TOKEN_PASSES, policy_artifact(opened, module), run.pretrain)
+    return LearnerParts(module, NEXT_TOKEN_LOSS_TERMS, policy_artifact(opened, module), run.pretrain)
 
 
 def run_pretrain(
@@ -166,14 +166,14 @@ def num_masked(batch: MaskedBatch) -> float:
     return float((batch.labels != IGNORED_LABEL).sum())
 
 
-MASKED_WORD_PASSES = (Pass(None, masked_word_loss, num_masked),)
+MASKED_WORD_LOSS_TERMS = (LossTerm(None, masked_word_loss, num_masked),)
 
 
 def encoder_learner_parts(run: PretrainEncoderRun) -> LearnerParts:
     opened = open_encoder(run.reward.existing_encoder)
     encoder = load_masked_lm(opened)
     artifact = FullModel(encoder, "encoder.", opened.tokenizer)
-    return LearnerParts(MaskedWordModel(encoder), MASKED_WORD_PASSES, artifact, run.pretrain)
+    return LearnerParts(MaskedWordModel(encoder), MASKED_WORD_LOSS_TERMS, artifact, run.pretrain)
 
 
 def run_pretrain_encoder(

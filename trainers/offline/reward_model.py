@@ -51,7 +51,7 @@ from plumbob.trainers.algorithms.reward_losses import (
 )
 from plumbob.trainers.learner.export import Artifact, FullModel
 from plumbob.trainers.learner.learner_parts import LearnerParts
-from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, LossTerm
 from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
@@ -88,8 +88,8 @@ class RewardInput:
 # ----------------------------------------------------------------------------------------------------------- the loss
 
 
-def reward_passes(objective: RewardObjective) -> tuple[Pass[RewardBatch], ...]:
-    return (Pass(None, partial(batch_loss, objective), num_rows),)
+def reward_loss_terms(objective: RewardObjective) -> tuple[LossTerm[RewardBatch], ...]:
+    return (LossTerm(None, partial(batch_loss, objective), num_rows),)
 
 
 def learner_parts(run: RewardRun) -> LearnerParts:
@@ -107,7 +107,7 @@ def learner_parts(run: RewardRun) -> LearnerParts:
     if not run.reward_training.dropout:
         switch_dropout_off(new.model)
     module = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
-    return LearnerParts(module, reward_passes(run.reward_training.objective), artifact, run.reward_training)
+    return LearnerParts(module, reward_loss_terms(run.reward_training.objective), artifact, run.reward_training)
 
 
 def batch_loss(objective: RewardObjective, forward: Any, batch: RewardBatch) -> LossSum:

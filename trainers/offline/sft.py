@@ -20,17 +20,17 @@ from plumbob.data.tokenization import TaskBatch, TokenBatch, TokenSequence, TooL
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable
 from plumbob.trainers.forgetting.next_token import (
-    NEXT_TOKEN_PASSES,
-    TASK_PASSES,
+    NEXT_TOKEN_LOSS_TERMS,
+    TASK_LOSS_TERMS,
     num_predicted_of_tasks,
     num_predicted_tokens,
     num_tokens,
 )
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_of
-from plumbob.trainers.forgetting.replay import WithReplay, prepare_replay, replay_passes, with_replay
+from plumbob.trainers.forgetting.replay import WithReplay, prepare_replay, replay_loss_terms, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
-from plumbob.trainers.learner.learner_protocol import Learners, Pass
+from plumbob.trainers.learner.learner_protocol import Learners, LossTerm
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.encoded_files import by_setting, encode_files
@@ -46,7 +46,7 @@ class SftInput:
 
     Attributes:
         rows: one of each input as the model sees it.
-        mixture: the shares of the files that `train` is of; None of one file.
+        mixture: how the files are weighted that `train` is of; None of one file.
         dropped: of each of them, those that are too long.
     """
 
@@ -94,8 +94,8 @@ def prepare_sft(run: SftRun) -> SftInput:
 
 def learner_parts(run: SftRun) -> LearnerParts:
     module, artifact = tuned_policy(run.policy, ROLES, run.seed, run.data)
-    passes: tuple[Pass[Any], ...] = TASK_PASSES if _has_tasks(run) else NEXT_TOKEN_PASSES
-    return LearnerParts(module, replay_passes(passes, run.replay), artifact, run.sft)
+    loss_terms: tuple[LossTerm[Any], ...] = TASK_LOSS_TERMS if _has_tasks(run) else NEXT_TOKEN_LOSS_TERMS
+    return LearnerParts(module, replay_loss_terms(loss_terms, run.replay), artifact, run.sft)
 
 
 def run_sft(run: SftRun, data: SftInput, learners: Learners, folder: Path, log: MetricsLog) -> StageResult:

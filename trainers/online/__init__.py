@@ -1,1 +1,1 @@
-"""The online loop of PPO and its kin: sample, score, learn, publish."""
+"""The loop of every online RL algorithm: sample, score, learn, publish (weight sync to the rollout workers)."""

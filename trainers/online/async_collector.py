@@ -11,7 +11,7 @@ from typing import Any, Self
 from plumbob.configs.runs import PpoRun
 from plumbob.data.prompts import PromptCursor
 from plumbob.reward.scorer import Scorer
-from plumbob.rollout.requests import Samplers
+from plumbob.rollout.requests import RolloutWorkers
 from plumbob.trainers.online.collector import Collector, StepResponses
 from plumbob.trainers.online.sample_ledger import SampleLedger
 
@@ -29,7 +29,13 @@ class AsyncCollector:
     """
 
     def __init__(
-        self, run: PpoRun, step: int, cursor: PromptCursor, samplers: Samplers, scorer: Scorer, ledger: SampleLedger
+        self,
+        run: PpoRun,
+        step: int,
+        cursor: PromptCursor,
+        samplers: RolloutWorkers,
+        scorer: Scorer,
+        ledger: SampleLedger,
     ) -> None:
         self._next, self._cursor = step, copy(cursor)
         self._collector = Collector(run, self._cursor, samplers, scorer, ledger, self._unless_ending)

@@ -12,11 +12,11 @@ import torch
 from plumbob.configs.runs import PpoRun
 from plumbob.data.prompts import EncodedPrompt, PromptCursor
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
-from plumbob.rollout.requests import Samplers, sample_requests
+from plumbob.rollout.requests import RolloutWorkers, sample_requests
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.algorithms.advantages import has_spread
 from plumbob.trainers.algorithms.reward_shaping import task_rewards
-from plumbob.trainers.online.part_rewards import scores_learnt_from
+from plumbob.trainers.online.part_rewards import combined_scores
 from plumbob.trainers.online.sample_ledger import SampleLedger
 from plumbob.trainers.online.trajectories import group_numbers
 
@@ -66,7 +66,13 @@ class Collector:
     """
 
     def __init__(
-        self, run: PpoRun, cursor: PromptCursor, samplers: Samplers, scorer: Scorer, ledger: SampleLedger, phase: Phase
+        self,
+        run: PpoRun,
+        cursor: PromptCursor,
+        samplers: RolloutWorkers,
+        scorer: Scorer,
+        ledger: SampleLedger,
+        phase: Phase,
     ) -> None:
         self._run, self._cursor, self._phase = run, cursor, phase
         self._samplers, self._scorer, self._ledger = samplers, scorer, ledger
@@ -158,8 +164,8 @@ def rewards_differ(group: Sequence[Scored], run: PpoRun) -> bool:
     """
     ppo, rollouts = run.ppo, [rollout for rollout, _ in group]
     num_tokens = torch.tensor([int(rollout.action_mask.sum()) for rollout in rollouts])
-    is_learnt = torch.tensor([rollout.finish_reason == "stop" or not ppo.mask_truncated for rollout in rollouts])
-    groups, counts = group_numbers(rollouts), (num_tokens > 0) & is_learnt
-    scores = scores_learnt_from(run, [score for _, score in group], counts, groups)
+    is_trained = torch.tensor([rollout.finish_reason == "stop" or not ppo.mask_truncated for rollout in rollouts])
+    groups, counts = group_numbers(rollouts), (num_tokens > 0) & is_trained
+    scores = combined_scores(run, [score for _, score in group], counts, groups)
     rewards = task_rewards(scores.totals, ppo.shaping)
     return bool(has_spread(rewards, counts, groups).any())

@@ -144,7 +144,7 @@ def make_experience(
     kl_coefficient: float,
     learner_version: int,
     max_tokens: int,
-    turn_scale: float = 0.0,
+    turn_reward_scale: float = 0.0,
 ) -> MadeExperience:
     """Rewards, advantages and weights of one step's whole batch.
 
@@ -153,7 +153,7 @@ def make_experience(
         kl_coefficient: beta of the KL penalty, in the reward or in the loss.
         learner_version: the version that the update starts from.
         max_tokens: the length limit of responses.
-        turn_scale: what the rewards of an episode's turns count in its score, which has them already.
+        turn_reward_scale: what the rewards of an episode's turns count in its score, which has them already.
 
     Raises:
         StaleRollouts: a token is older than `ppo.max_staleness` versions, or newer than the learner.
@@ -168,11 +168,11 @@ def make_experience(
 
     kl = kl_estimate(logprobs, ref_logprobs, "k1")
     in_reward = ppo.kl.place == "reward"
-    attended, learnt = learnt_tokens(trajectories, ppo.mask_truncated)
+    attended, learnt = train_masks(trajectories, ppo.mask_truncated)
     num_tokens = mask.sum(dim=1)
     lengths = response_lengths(mask)
     shaped = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, lengths, ppo.shaping, max_tokens)
-    turn_rewards = turn_scale * trajectories.turn_rewards
+    turn_rewards = turn_reward_scale * trajectories.turn_rewards
     rewards = token_rewards(shaped.rewards, turn_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
     if computed.graded is not None:
         rewards = torch.where(mask, computed.graded.logprobs.float() - logprobs, 0.0)
@@ -211,7 +211,7 @@ def learns_whole_kl(estimator: Estimator) -> bool:
     return isinstance(estimator, Distillation) and estimator.form == "full"
 
 
-def learnt_tokens(trajectories: Trajectories, mask_truncated: bool) -> tuple[Tensor, Tensor]:
+def train_masks(trajectories: Trajectories, mask_truncated: bool) -> tuple[Tensor, Tensor]:
     """Attention mask and action mask [B, T] of what is learnt from: of a response that is left out, the prompt alone.
 
     Overlong filtering (DAPO, Yu et al. 2025, arXiv 2503.14476, section 3.4). A response that is left out is in no

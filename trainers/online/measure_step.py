@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from plumbob.reward.gold_reward import GOLD_PART
 from plumbob.reward.scorer import Score
-from plumbob.reward.second_judge import JUDGE_PART
 from plumbob.reward.services.judge_answers import TOKEN_COUNTS
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.online.collector import StepResponses
@@ -42,7 +42,7 @@ def measure_step(
         rounds=rounds,
         entropy=entropy(rollouts, computed),
         repeated_share=repeated_share(rollouts),
-        judge_reward=judge_reward(responses.scores),
+        gold_reward=gold_reward(responses.scores),
         staleness_mean=float(behind.mean(dtype=np.float64)),
         staleness_max=float(behind.max(initial=0)),
         sampler_gap_fresh=fresh_gap(rollouts, computed, version),
@@ -68,10 +68,10 @@ def repeated_share(rollouts: Sequence[Rollout]) -> float:
     return sum(count for count in times.values() if count > 1) / len(rollouts)
 
 
-def judge_reward(scores: Sequence[Score]) -> float | None:
-    """Mean of the second judge's score, where there is one."""
-    judge_scores = [score.parts[JUDGE_PART] for score in scores if JUDGE_PART in score.parts]
-    return sum(judge_scores) / len(judge_scores) if judge_scores else None
+def gold_reward(scores: Sequence[Score]) -> float | None:
+    """Mean of the gold reward, where there is one."""
+    gold_scores = [score.parts[GOLD_PART] for score in scores if GOLD_PART in score.parts]
+    return sum(gold_scores) / len(gold_scores) if gold_scores else None
 
 
 def part_metrics(responses: StepResponses) -> dict[str, float]:
@@ -80,7 +80,7 @@ def part_metrics(responses: StepResponses) -> dict[str, float]:
     And of all responses, those of groups that were left out too, how many it failed on, and the tokens of a judge.
     """
     scores = responses.scores
-    names = dict.fromkeys(name for score in scores for name in score.parts if name != JUDGE_PART)
+    names = dict.fromkeys(name for score in scores for name in score.parts if name != GOLD_PART)
     found: dict[str, float] = {}
     for name in names:
         values = np.array([score.parts[name] for score in scores if name in score.parts])

@@ -134,15 +134,15 @@ def check_sampler_gap(steps: "StepHistory", monitor: SamplerGapSettings) -> str 
 
 
 def check_over_optimisation(steps: "StepHistory", monitor: OverOptimisationSettings) -> str | None:
-    """The reward's slope is above zero and the second judge's below, each by `num_errors` standard errors."""
-    if len(steps) < monitor.window or steps.newest.judge_reward is None:
+    """The reward's slope is above zero and the gold reward's below, each by `num_errors` standard errors."""
+    if len(steps) < monitor.window or steps.newest.gold_reward is None:
         return None
-    reward, judge_reward_trend = (trend(steps.last(name, monitor.window)) for name in (mean_reward, judge_reward))
-    if not (reward.is_above(monitor.num_errors) and judge_reward_trend.is_below(monitor.num_errors)):
+    reward, gold_reward_trend = (trend(steps.last(name, monitor.window)) for name in (mean_reward, gold_reward))
+    if not (reward.is_above(monitor.num_errors) and gold_reward_trend.is_below(monitor.num_errors)):
         return None
     return (
-        f"over the last {monitor.window} steps the reward rose by {reward.slope:.3g} a step while the second judge's "
-        f"score fell by {-judge_reward_trend.slope:.3g}, both by more than "
+        f"over the last {monitor.window} steps the reward rose by {reward.slope:.3g} a step while the gold "
+        f"reward fell by {-gold_reward_trend.slope:.3g}, both by more than "
         f"ppo.monitors.over_optimisation.num_errors={monitor.num_errors:g} standard errors: "
         f"the policy learns the reward model's mistakes"
     )
@@ -253,8 +253,8 @@ def mean_reward(step: StepMetrics) -> float | None:
     return step.experience.score_mean
 
 
-def judge_reward(step: StepMetrics) -> float | None:
-    return step.judge_reward
+def gold_reward(step: StepMetrics) -> float | None:
+    return step.gold_reward
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The objective of a step: what of its experience is learnt, by which passes, and the forwards before it."""
+"""The objective of a step: what of its experience is learnt, by which loss terms, and the forwards before it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.algorithms.preference_losses import check_users_loss, load_users_loss
-from plumbob.trainers.learner.learner_protocol import Learners, LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import Learners, LossSum, LossTerm
 from plumbob.trainers.learner.token_values import FIRST, TokenMeasures
 from plumbob.trainers.online.experience import (
     ComparedRows,
@@ -60,11 +60,11 @@ RATIOS, CLIPPED, ENTROPIES = "ratios", "clipped", f"{FIRST}entropies"
 """What an update measures of each token: pi / pi_old, whether it is clipped, and entropies where none are known yet."""
 
 
-class LearntRows(NamedTuple):
+class TrainRows(NamedTuple):
     """What a step learns from.
 
     Attributes:
-        batch: what the passes are given.
+        batch: what the loss terms are given.
         rows: of the step's responses the one that each row of the batch is named after in messages, [B].
     """
 
@@ -72,21 +72,19 @@ class LearntRows(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def learnt_rows(
-    estimator: Estimator, experience: Experience, computed: LogprobsAndValues, groups: Tensor
-) -> LearntRows:
-    """What the estimator's passes learn from: the experience itself, or rows that are made of it.
+def train_rows(estimator: Estimator, experience: Experience, computed: LogprobsAndValues, groups: Tensor) -> TrainRows:
+    """What the estimator's loss terms learn from: the experience itself, or rows that are made of it.
 
     Args:
         groups: int64 [B], rows with the same number respond to the same prompt.
     """
     match estimator:
         case Gae() | ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | Distillation():
-            return LearntRows(experience, np.arange(experience.num_rows))
+            return TrainRows(experience, np.arange(experience.num_rows))
         case BestOfN():
-            return LearntRows(*best_responses(experience, groups))
+            return TrainRows(*best_responses(experience, groups))
         case OnlineDpo():
-            return LearntRows(*response_pairs(experience, computed.ref_logprobs, groups))
+            return TrainRows(*response_pairs(experience, computed.ref_logprobs, groups))
         case _:
             assert_never(estimator)
 
@@ -97,19 +95,19 @@ def check_estimator(estimator: Estimator) -> None:
         check_users_loss(estimator.loss)
 
 
-def ppo_passes(ppo: PpoSettings, temperature: float) -> tuple[Pass[Any], ...]:
+def ppo_loss_terms(ppo: PpoSettings, temperature: float) -> tuple[LossTerm[Any], ...]:
     """The policy's loss and, where the estimator has a critic, its own: means over the optimizer step."""
-    policy = Pass("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
+    policy = LossTerm("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
     match ppo.estimator:
         case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | BestOfN():
             return (policy,)
         case Gae(value_clip_range=clip_range):
-            return (policy, Pass("value", partial(value_loss_sum, clip_range, temperature), total_weight))
+            return (policy, LossTerm("value", partial(value_loss_sum, clip_range, temperature), total_weight))
         case OnlineDpo(loss=loss):
             load_users_loss(loss)
-            return (Pass("policy", partial(pair_loss_sum, loss, temperature), num_pairs),)
+            return (LossTerm("policy", partial(pair_loss_sum, loss, temperature), num_pairs),)
         case Distillation():
-            whole = Pass("policy", partial(teacher_kl_sum, temperature), total_weight)
+            whole = LossTerm("policy", partial(teacher_kl_sum, temperature), total_weight)
             return (whole if learns_whole_kl(ppo.estimator) else policy,)
         case _:
             assert_never(ppo.estimator)
@@ -193,8 +191,8 @@ def compute_logprobs_and_values(
     update.
 
     Args:
-        probed: rows by which the sampler's own log-probs are tried, and taken for the policy's if they hold. The
-            learner computes them all where they do not, or None are probed.
+        probed: rows whose log-probs the learner computes too. Where the mismatch is at most MAX_TRUSTED_GAP, the
+            sampler's are used as pi_old of all rows; else, and where None are probed, it computes them all.
         teachers: the number of each row's, int64 [B]; None where there are none.
     """
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)

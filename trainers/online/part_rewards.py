@@ -16,7 +16,7 @@ from plumbob.trainers.algorithms.advantages import masked_mean, masked_variance,
 from plumbob.trainers.online.step_metrics import ExperienceStats
 
 
-class LearntScores(NamedTuple):
+class CombinedScores(NamedTuple):
     """What a step's shaping begins with.
 
     Attributes:
@@ -29,28 +29,28 @@ class LearntScores(NamedTuple):
     places: Mapping[str, Tensor]
 
 
-def scores_learnt_from(run: PpoRun, scores: Sequence[Score], is_learnt: Tensor, groups: Tensor) -> LearntScores:
+def combined_scores(run: PpoRun, scores: Sequence[Score], is_trained: Tensor, groups: Tensor) -> CombinedScores:
     """The totals, or by `ppo.combine_parts` the weighted sum of each part's place within its group.
 
     A gate whose value is 0 makes the values of all the response's parts 0.
 
     Args:
-        is_learnt: bool [B], False where the response is in no group.
+        is_trained: bool [B], False where the response is in no group.
         groups: rows with the same number respond to the same prompt, int64 [B].
     """
     if run.ppo.combine_parts == "sum":
-        return LearntScores(torch.tensor([score.total for score in scores]), {})
+        return CombinedScores(torch.tensor([score.total for score in scores]), {})
     reward = None if run.reward is None else run.reward.reward
     assert isinstance(reward, CombinedReward), "checked with the settings"
     gates = [part.name for part in reward.parts if part.is_gate]
     is_open = torch.tensor([all(score.parts[name] != 0 for name in gates) for score in scores])
     values = torch.tensor([[score.parts[part.name] for score in scores] for part in reward.parts])
     weights = torch.tensor([part.weight for part in reward.parts])
-    places = standardised_parts(values * is_open, weights, is_learnt, groups)
-    return LearntScores(places.sum(dim=0), dict(zip((part.name for part in reward.parts), places, strict=True)))
+    places = standardised_parts(values * is_open, weights, is_trained, groups)
+    return CombinedScores(places.sum(dim=0), dict(zip((part.name for part in reward.parts), places, strict=True)))
 
 
-def turn_scale(run: PpoRun) -> float:
+def turn_reward_scale(run: PpoRun) -> float:
     """What the reward of an episode's turn counts in the response's: its part's weight, scaled as the total is.
 
     0 where none counts by itself: without such a part, and where parts count by their places in their groups.

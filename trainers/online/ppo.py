@@ -1,4 +1,4 @@
-"""The online loop, the same for PPO, RLOO, GRPO, RAFT, online DPO and their kin: sample, score, learn, publish."""
+"""The loop of all online RL algorithms (PPO, RLOO, GRPO, RAFT, online DPO, ...): sample, score, learn, publish."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,13 +24,13 @@ from plumbob.reward.open_scorer import check_rows
 from plumbob.reward.reward_models.reward_prompts import RewardPrompts
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.environments.openings import openings_of
-from plumbob.rollout.requests import Samplers
+from plumbob.rollout.requests import RolloutWorkers
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.open_sampler import support_for
 from plumbob.trainers.algorithms.kl import initial_coefficient, next_coefficient
 from plumbob.trainers.distillation.teachers import load_teachers, prepare_teachers, teacher_metrics, teacher_numbers
 from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_of
-from plumbob.trainers.forgetting.replay import prepare_replay, replay_passes, with_replay
+from plumbob.trainers.forgetting.replay import prepare_replay, replay_loss_terms, with_replay
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
@@ -38,20 +38,20 @@ from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan, upda
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.async_collector import AsyncCollector
 from plumbob.trainers.online.collector import Collector, StepResponses
-from plumbob.trainers.online.experience import learnt_tokens, make_experience
+from plumbob.trainers.online.experience import make_experience, train_masks
 from plumbob.trainers.online.objective import (
     MAX_TRUSTED_GAP,
     check_estimator,
     compute_logprobs_and_values,
-    learnt_rows,
-    ppo_passes,
+    ppo_loss_terms,
     rows_to_probe,
+    train_rows,
 )
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
-from plumbob.trainers.online.part_rewards import scores_learnt_from, turn_scale, with_totals
+from plumbob.trainers.online.part_rewards import combined_scores, turn_reward_scale, with_totals
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.trainers.online.sample_ledger import SampleLedger
-from plumbob.trainers.online.token_journal.journal_rows import LearntStep
+from plumbob.trainers.online.token_journal.journal_rows import StepUpdate
 from plumbob.trainers.online.trajectories import collate_rollouts
 
 
@@ -73,7 +73,7 @@ class PpoInput:
     dropped: tuple[TooLong, ...] = ()
 
 
-def open_sampled_policy(run: PpoRun) -> OpenedPolicy:
+def open_trainable_policy(run: PpoRun) -> OpenedPolicy:
     """The policy of a run. Raises UserError also when the rollout workers' engine cannot serve what is trained."""
     check_estimator(run.ppo.estimator)
     opened = open_policy(run.policy.ref)
@@ -87,13 +87,13 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     """Read, check and encode the prompts. Raises UserError; starts and writes nothing.
 
     Args:
-        scored: take down how the reward models read the prompts.
+        scored: record how the reward models read the prompts.
     """
     data, tokenizer = run.data, opened.tokenizer
     render: Render = chat_renderer(tokenizer)
     for prompts in scored:
         render = prompts.beside(render)
-    rewards = [group.reward for group in (run.reward, run.judge) if group is not None]
+    rewards = [group.reward for group in (run.reward, run.gold_reward) if group is not None]
     has_rows = run.rollout.environment is not None or run.teachers_by is not None
     reads_rows = has_rows or any(reward.reads_rows for reward in rewards)
     with openings_of(run.rollout.environment, run.seed) as opening:
@@ -114,8 +114,8 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     retained = prepare_retention(run.retention, opened)
     replayed = prepare_replay(run.replay, opened)
     texts = [prompt.text for prompt in train.records]
-    unlike = tuple(note for prompts in scored for note in prompts.notes(texts))
-    notes = split.notes + train.notes + unlike + taught + notes_of(retained, replayed)
+    mismatch_notes = tuple(note for prompts in scored for note in prompts.notes(texts))
+    notes = split.notes + train.notes + mismatch_notes + taught + notes_of(retained, replayed)
     as_scored = [part for prompts in scored for part in prompts.parts(texts[0])]
     rows = prompt_rows("data.prompts", tokenizer, [one.ids for one in train.records], as_scored)
     rows += rows_of(retained, replayed)
@@ -130,8 +130,8 @@ def learner_parts(run: PpoRun) -> LearnerParts:
     critic = critic_of(run.ppo.estimator)
     module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed, run.data)
     load_teachers(run, module)
-    passes = replay_passes(ppo_passes(run.ppo, run.rollout.temperature), run.replay)
-    return LearnerParts(module, passes, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
+    loss_terms = replay_loss_terms(ppo_loss_terms(run.ppo, run.rollout.temperature), run.replay)
+    return LearnerParts(module, loss_terms, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
 
 
 # ----------------------------------------------------------------------------------------------------------- the loop
@@ -145,7 +145,7 @@ class PpoState:
         kl_coefficient: beta of the next step.
         cursor: where in the prompts the next step begins; steps that are sampled asynchronously do not move it.
         ledger: what became of every response.
-        trusts_sampler: whether its log-probs are taken for the policy's: until a gap is seen.
+        trusts_sampler: whether the sampler's log-probs are used as pi_old: until the mismatch exceeds MAX_TRUSTED_GAP.
         replayed: text that is learnt beside each batch, found by the step alone.
         retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
     """
@@ -173,7 +173,7 @@ class PpoState:
         self.cursor.load_state(checkpoint.state["cursor"])
         self.ledger.load_state(checkpoint.state["ledger"])
         self.retained = checkpoint.state["retained"]
-        # One of before there was a choice: as the run began, with the learner's own.
+        # Checkpoints from before this setting: as their runs began, with the learner's own.
         self.trusts_sampler = checkpoint.state.get("trusts_sampler", False)
 
 
@@ -181,7 +181,7 @@ class PpoState:
 class PpoWorkers:
     """Who does the work; each may be one process or many, here or elsewhere."""
 
-    samplers: Samplers
+    samplers: RolloutWorkers
     scorer: Scorer
     learners: Learners
 
@@ -205,8 +205,9 @@ def run_ppo_asynchronous(
 ) -> None:
     """The same, with sampling and scoring in a thread beside learning, at most `ppo.max_staleness` versions ahead.
 
-    The responses of step n, which version n learns from, may be sampled from version n - max_staleness on; a version
-    that is published meanwhile makes what is left of them. The seconds of "sample" are those that learning waited.
+    The responses of step n, which version n learns from, may be sampled from version n - max_staleness on; those in
+    flight continue with the newer weights of a publish (partial rollouts). The seconds of "sample" are those for which
+    the learners were blocked.
     """
     publish(workers, state, recorder)
     with AsyncCollector(run, state.step, state.cursor, workers.samplers, workers.scorer, state.ledger) as collector:
@@ -227,17 +228,17 @@ def learn(
     """From responses and their scores to the next policy version and the next KL coefficient."""
     ppo = run.ppo
     trajectories = collate_rollouts(responses.rollouts, pad_id)
-    with recorder.phase("evaluate"):
+    with recorder.phase("logprobs"):
         has_critic = critic_of(ppo.estimator) is not None
-        chunk_size, is_tried = run.rollout.chunk_size, takes_sampler(state, responses.rollouts)
-        probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if is_tried else None
+        chunk_size, uses_sampler = run.rollout.chunk_size, uses_sampler_logprobs(state, responses.rollouts)
+        probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if uses_sampler else None
         teachers = teacher_numbers(run, responses.rollouts, responses.rows)
         computed = compute_logprobs_and_values(
             learners, trajectories, run.rollout.temperature, has_critic, probed, teachers
         )
     has_action = trajectories.action_mask.any(dim=1)
-    is_learnt = learnt_tokens(trajectories, ppo.mask_truncated)[1].any(dim=1)
-    scores = scores_learnt_from(run, responses.scores, is_learnt, trajectories.groups)
+    is_trained = train_masks(trajectories, ppo.mask_truncated)[1].any(dim=1)
+    scores = combined_scores(run, responses.scores, is_trained, trajectories.groups)
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.rows_per_update, ppo.num_epochs, scale, update_seed(run.seed, state.step))
     with naming_prompts(responses.rollouts):
@@ -249,14 +250,14 @@ def learn(
             state.kl_coefficient,
             state.step,
             run.rollout.max_tokens,
-            turn_scale(run),
+            turn_reward_scale(run),
         )
         stats = with_totals(run, stats, responses.scores, has_action)
-    learnt = learnt_rows(ppo.estimator, experience, computed, trajectories.groups)
+    learnt = train_rows(ppo.estimator, experience, computed, trajectories.groups)
     with naming_prompts([responses.rollouts[row] for row in learnt.rows]), recorder.phase("learn"):
         updated = learners.update(with_replay(state.replayed, learnt.batch, state.step, run.seed), plan)
     metrics = dict(updated.metrics)
-    step = LearntStep(experience, scores, earned, learnt, updated.tokens)
+    step = StepUpdate(experience, scores, earned, learnt, updated.tokens)
     metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
     squared_gap = metrics.pop(SQUARED_GAP, None)
     if computed.probed is not None and squared_gap is not None:
@@ -272,8 +273,8 @@ def learn(
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 
-def takes_sampler(state: PpoState, rollouts: Sequence[Rollout]) -> bool:
-    """Whether a step may take the sampler's log-probs: not the first, which compares all, nor with others' text."""
+def uses_sampler_logprobs(state: PpoState, rollouts: Sequence[Rollout]) -> bool:
+    """Whether a step may use the sampler's log-probs as pi_old: not the first, which compares all, nor in episodes."""
     return state.trusts_sampler and state.step > 0 and all(rollout.action_mask.all() for rollout in rollouts)
 
 
@@ -304,6 +305,7 @@ def commit(
 
 
 def publish(workers: PpoWorkers, state: PpoState, recorder: PpoRecorder) -> None:
+    """Weight sync to the rollout workers: the policy as it is now becomes their version `state.step`."""
     with recorder.phase("publish"):
         workers.samplers.load(workers.learners.policy_weights(state.step))
     state.ledger.published(state.step)

@@ -20,7 +20,7 @@ from plumbob.trainers.online.measure_step import all_scores, failures_by_part, k
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.objective import MAX_TRUSTED_GAP
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
-from plumbob.trainers.online.token_journal.journal_rows import LearntStep, journal_rows
+from plumbob.trainers.online.token_journal.journal_rows import StepUpdate, journal_rows
 
 LEDGER_FILE = "sample_ledger.jsonl"
 """A line for each policy version: what became of the responses that were issued under it."""
@@ -64,7 +64,7 @@ class PpoRecorder:
         self,
         responses: StepResponses,
         computed: LogprobsAndValues,
-        learnt: LearntStep,
+        learnt: StepUpdate,
         stats: ExperienceStats,
         step: int,
         update: Mapping[str, float],

@@ -73,7 +73,7 @@ class StepMetrics:
         entropy: the mean of -log pi of a sampled token, in nats, which estimates the policy's entropy at its
             temperature.
         repeated_share: of the responses, those that stand in the step more than once, whatever their prompts.
-        judge_reward: mean of the second judge's score; None where there is none.
+        gold_reward: mean of the gold reward; None where there is none.
         staleness_mean, staleness_max: how many versions the tokens are behind `version`.
         sampler_gap_fresh: mean |log pi_learner - log pi_sampler| in nats over those of these tokens that `version`
             itself made; 0 without any. Both are of one policy there, and ought to agree; older tokens differ by what
@@ -93,7 +93,7 @@ class StepMetrics:
     rounds: RoundMetrics | None
     entropy: float
     repeated_share: float
-    judge_reward: float | None
+    gold_reward: float | None
     staleness_mean: float
     staleness_max: float
     sampler_gap_fresh: float

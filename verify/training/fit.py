@@ -13,7 +13,7 @@ from torch import Tensor
 from plumbob.configs.runs import PpoRun
 from plumbob.data.batch import Batch
 from plumbob.trainers.learner.learner import Learner
-from plumbob.trainers.learner.learner_protocol import LossSum, Pass, UpdatePlan
+from plumbob.trainers.learner.learner_protocol import LossSum, LossTerm, UpdatePlan
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.online.objective import TrajectoryBatch
 from plumbob.verify.local_learner import OneRank, open_learner
@@ -39,8 +39,8 @@ def cross_entropy(forward: Any, batch: WeightedResponses) -> LossSum:
 def fitted_distance(run: PpoRun, world: TinyWorld, optimum: Array) -> float:
     """Largest total variation from `optimum` [P, K], over prompts, that exact cross-entropy leaves."""
     built = open_learner(run).learner
-    passes = (Pass("policy", cross_entropy, lambda _: float(len(world.prompts))),)
-    learners = OneRank(Learner(built.model, passes, built.engine, built.artifact, built.rank, built.settings))
+    loss_terms = (LossTerm("policy", cross_entropy, lambda _: float(len(world.prompts))),)
+    learners = OneRank(Learner(built.model, loss_terms, built.engine, built.artifact, built.rank, built.settings))
     batch = WeightedResponses(every_response(world), torch.from_numpy(np.exp(optimum).ravel()).float())
     for step in range(run.ppo.num_steps):
         scale = learning_rate_scale(run.ppo, step, run.ppo.num_steps)

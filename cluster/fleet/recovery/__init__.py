@@ -1,1 +1,1 @@
-"""When a worker counts as lost (add new rules in loss_rules.py), and what follows: budgets, eviction, avoided hosts."""
+"""When a worker counts as lost (worker_loss_rules.py, new rules too), and what follows: budgets, eviction."""

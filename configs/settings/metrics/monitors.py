@@ -22,7 +22,7 @@ class KlMonitorSettings(MonitorSettings):
 
 
 class OverOptimisationSettings(MonitorSettings):
-    """Reward rises while a second reward model's score falls (Gao et al. 2022, arXiv 2210.10760), `judge.model`."""
+    """Reward rises while the gold reward falls (Gao et al. 2022, arXiv 2210.10760), that of `gold_reward.model`."""
 
     window: Window = 20
     """Steps over which both trends are fitted."""

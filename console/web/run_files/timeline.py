@@ -11,11 +11,11 @@ from plumbob.console.web.run_files.trace_spans import MAX_SPANS, Span, TraceSpan
 from plumbob.core.spans import MAIN_ROW
 from plumbob.driver.run_folder.folder import STATUS_FILE, TRACE_FILE
 
-WORK_OF = {"rollout": ("sample",), "scorer": ("score",), "judge": ("score",)}
+WORK_OF = {"rollout": ("sample",), "scorer": ("score",), "gold_scorer": ("score",)}
 """Role -> the phases of a step in which its workers are busy; of the learners all that follow."""
 LEARNERS = "learners"
 """What the record of events calls a group of learners that was lost."""
-LEARNER_PHASES = ("evaluate", "learn", "publish", "commit", "save")
+LEARNER_PHASES = ("logprobs", "evaluate", "learn", "publish", "commit", "save")
 
 
 def timeline(place: RunPlace, stage: str | None, traces: TraceSpans) -> dict[str, Any]:

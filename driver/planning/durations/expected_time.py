@@ -40,7 +40,7 @@ from plumbob.trainers.offline import dpo
 from plumbob.trainers.offline.reward_calibration import SAMPLES_PER_PROMPT
 
 RAY_S, LEARNER_S, VLLM_S, TRANSFORMERS_S, SCORER_S, REOPENED_S = 12.0, 20.0, 32.0, 12.0, 9.0, 1.5
-"""Until each works, as measured on 2 cores (a run of the preset `toy` on 1 December 2026): the driver with a Ray of its
+"""Until each works, as measured on 2 cores (a run of the preset `toy` on 1 December 2026): the driver with a Ray cluster of its
 own, the first learners, rollout workers by their engine, scorers, and learners with another model. What a hub has to
 send first is not in it."""
 
@@ -89,7 +89,7 @@ class _Times:
                 yield from self.of_evaluation(run)
             case PpoRun() as run:
                 policy = expected_policy(run.policy.ref, run.policy.tuning)
-                scorers = [group for group in (run.reward, run.judge) if group is not None]
+                scorers = [group for group in (run.reward, run.gold_reward) if group is not None]
                 costs = self.online_costs(policy, run.rollout, scorers, run.teacher_refs)
                 start_s = max(LEARNER_S, _engine_s(run.rollout)) + SCORER_S * len(scorers)
                 yield online_time(run.stage, run.ppo, self.lengths.expected, costs, start_s)

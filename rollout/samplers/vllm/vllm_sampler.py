@@ -21,7 +21,7 @@ from plumbob.rollout.samplers.sampler import (
     ResponseInProgress,
     SamplerSpec,
     begin_response,
-    open_sampled,
+    open_sampler_model,
     stop_token_ids,
 )
 from plumbob.rollout.samplers.vllm.engine_settings import engine_arguments, environment, main_message
@@ -50,7 +50,7 @@ class VllmSampler:
     def __init__(self, spec: SamplerSpec, save: Callable[[Adapter, Path], None] = save_adapter) -> None:
         assert isinstance(spec.engine, VllmEngine)
         self._spec = spec
-        opened = open_sampled(spec)
+        opened = open_sampler_model(spec)
         self._codec = TextCodec(opened.tokenizer)
         self._stop_ids = list(stop_token_ids(spec, opened.tokenizer))
         self._engine = _boot(spec, spec.engine)
@@ -125,7 +125,7 @@ class VllmSampler:
         responses, self._running = list(self._running.values()), {}
         return [response.finish("partial", self._spec.worker, self._codec) for response in responses]
 
-    def drain(self) -> list[Rollout]:
+    def run_to_completion(self) -> list[Rollout]:
         rollouts: list[Rollout] = []
         while self._running:
             rollouts += self.poll()
@@ -136,7 +136,7 @@ class VllmSampler:
         self._serve(weights.version)
         return proof
 
-    def hold(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
+    def load_adapters(self, adapters: Sequence[Adapter]) -> list[PublishProof]:
         running, proofs = self._versions_running(), []
         for adapter in adapters:
             proofs.append(self._policies.load(adapter, running))

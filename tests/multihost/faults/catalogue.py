@@ -7,7 +7,7 @@ from tests.multihost.faults.kinds import DAMAGES
 from tests.multihost.faults.system_under_test import Fault
 
 ROLES = ("rollout", "scorer", "learner")
-PHASES = ("sample", "score", "evaluate", "learn", "commit", "publish")
+PHASES = ("sample", "score", "logprobs", "learn", "commit", "publish")
 OWN_PHASE = {"rollout": "sample", "scorer": "score", "learner": "learn"}
 """Role -> the phase that is its work."""
 
@@ -67,12 +67,12 @@ def on_one_learner(random: Random) -> list[Fault]:
 
 def on_two_learners(random: Random) -> list[Fault]:
     """One rank lost, in all that ranks do together."""
-    together = ("evaluate", "learn", "commit", "publish")
+    together = ("logprobs", "learn", "commit", "publish")
     return [
         *(Fault("worker killed", "learner", phase) for phase in (*together, "rename")),
-        *(Fault(kind, "learner", phase) for kind in HOST_KINDS for phase in ("evaluate", "learn")),
+        *(Fault(kind, "learner", phase) for kind in HOST_KINDS for phase in ("logprobs", "learn")),
         Fault("driver killed", "driver", "learn"),
-        *(Fault(kind, "learner", phase) for kind, phase in zip(MEMORY_KINDS, ("learn", "evaluate"), strict=True)),
+        *(Fault(kind, "learner", phase) for kind, phase in zip(MEMORY_KINDS, ("learn", "logprobs"), strict=True)),
     ]
 
 

@@ -19,7 +19,7 @@ def test_a_step_of_today_stands_below_what_it_was() -> None:
     before, now = bars_of([row(f"{NAME} / best"), row("dpo-3m-f32 / best")])
     assert before == BEFORE[NAME]
     # Of 2.5 s in all, where TRL is half as fast and takes 5: 1.2 / 5, 0.5 / 5 and 0.8 / 5.
-    assert now.shares() == pytest.approx(dict.fromkeys(PHASES, 0.0) | {"sample": 0.24, "evaluate": 0.1, "learn": 0.16})
+    assert now.shares() == pytest.approx(dict.fromkeys(PHASES, 0.0) | {"sample": 0.24, "logprobs": 0.1, "learn": 0.16})
     assert now.label == "3 M, 2026-11-30"
 
 

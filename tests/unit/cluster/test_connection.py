@@ -1,4 +1,4 @@
-"""What answers as a Ray does, and is none that a run can join."""
+"""What answers as Ray does, and is none that a run can join."""
 
 import socket
 import time
@@ -11,7 +11,7 @@ import pytest
 import ray
 from ray.core.generated.gcs_service_pb2 import CheckAliveReply, CheckAliveRequest
 
-from plumbob.cluster.connection import PROBE_S, connect, joined
+from plumbob.cluster.connection import PROBE_S, joined_briefly, start_or_join
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 
@@ -36,7 +36,7 @@ def answering(reply: Callable[[], CheckAliveReply]) -> Iterator[str]:
 def refused(reply: CheckAliveReply) -> str:
     """What is said, after the address."""
     with answering(lambda: reply) as address, pytest.raises(UserError) as error:
-        connect(ClusterSettings(address=address))
+        start_or_join(ClusterSettings(address=address))
     said = str(error.value)
     assert said.startswith(f"cluster.address={address}: ")
     return said.removeprefix(f"cluster.address={address}: ").replace(address, "HEAD:PORT")
@@ -44,14 +44,16 @@ def refused(reply: CheckAliveReply) -> str:
 
 def test_a_ray_of_another_version() -> None:
     said = refused(CheckAliveReply(ray_version="2.9.3", raylet_alive=[True]))
-    assert said == f"the Ray there is version 2.9.3, and the one here is {ray.__version__}; install the same on both"
+    assert said == (
+        f"the Ray cluster there is version 2.9.3, and the one here is {ray.__version__}; install the same on both"
+    )
 
 
 def test_a_ray_that_this_machine_is_no_host_of() -> None:
     said = refused(CheckAliveReply(ray_version=ray.__version__, raylet_alive=[False, False]))
     assert said == (
-        "this machine is no host of the Ray there; run `ray start --address=HEAD:PORT` on it first, or send a run to "
-        "the head with `plumbob submit`, and look at one with --address ray://127.0.0.1:10001"
+        "this machine is no host of the Ray cluster there; run `ray start --address=HEAD:PORT` on it first, or send a "
+        "run to the head with `plumbob submit`, and look at one with --address ray://127.0.0.1:10001"
     )
 
 
@@ -61,11 +63,11 @@ def test_a_ray_that_this_machine_is_becoming_a_host_of(monkeypatch: pytest.Monke
     replies = [(version, False), (version, False), ("2.9.3", True)]
     asked = iter([CheckAliveReply(ray_version=version, raylet_alive=[alive]) for version, alive in replies])
     with answering(lambda: next(asked)) as address, pytest.raises(UserError, match=r"is version 2\.9\.3"):
-        connect(ClusterSettings(address=address, wait_s=30.0))
+        start_or_join(ClusterSettings(address=address, wait_s=30.0))
     monkeypatch.setattr("plumbob.cluster.connection.JOINING_S", 0.5)
     never = CheckAliveReply(ray_version=version, raylet_alive=[False])
     with answering(lambda: never) as address, pytest.raises(UserError, match="this machine is no host"):
-        connect(ClusterSettings(address=address, wait_s=3600.0))
+        start_or_join(ClusterSettings(address=address, wait_s=3600.0))
 
 
 @contextmanager
@@ -92,15 +94,15 @@ def client_server(code: grpc.StatusCode | None) -> Iterator[str]:
     [
         (
             grpc.StatusCode.UNAUTHENTICATED,
-            r"the Ray there (asks for a token|does not take the token that it .*); set RAY_A",
+            r"the Ray cluster there (asks for a token|does not take the token that it .*); set RAY_A",
         ),
-        (None, r"what listens there does not answer as a Ray does: UNIMPLEMENTED; give .* or ray://HEAD:10001$"),
+        (None, r"what listens there does not answer as Ray does: UNIMPLEMENTED; give .* or ray://HEAD:10001$"),
     ],
 )
 def test_a_client_server_that_does_not_take_us(code: grpc.StatusCode | None, said: str) -> None:
     with client_server(code) as address:
         began = time.monotonic()
-        with pytest.raises(UserError, match=rf"^cluster\.address={address}: {said}"), joined(address):
+        with pytest.raises(UserError, match=rf"^cluster\.address={address}: {said}"), joined_briefly(address):
             pass
     assert time.monotonic() - began < PROBE_S + 5.0  # Ray's own client would try for half a minute.
 
@@ -111,5 +113,5 @@ def test_what_says_nothing_where_a_client_server_would_be(monkeypatch: pytest.Mo
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         address = f"ray://127.0.0.1:{listening.getsockname()[1]}"
-        with pytest.raises(UserError, match="does not answer as a Ray does: DEADLINE_EXCEEDED"), joined(address):
+        with pytest.raises(UserError, match="does not answer as Ray does: DEADLINE_EXCEEDED"), joined_briefly(address):
             pass

@@ -161,7 +161,7 @@ def fewer_one_by_one(needs: Sequence[ResourceNeed], on: Sequence[Host]) -> tuple
 
 
 def random_case(draw: random.Random, most_groups: int) -> tuple[list[ResourceNeed], tuple[Host, ...]]:
-    roles = ("learner", "rollout", "scorer", "judge")[: draw.randint(1, most_groups)]
+    roles = ("learner", "rollout", "scorer", "gold_scorer")[: draw.randint(1, most_groups)]
     needs = [
         need(role, draw.randint(1, 6), draw.choice((0.5, 1, 2, 3)), draw.choice((0, 0, 1)), draw.choice((0, 1, 2)))
         for role in roles

@@ -49,7 +49,9 @@ def test_a_long_tmpdir_is_not_used_and_a_long_ray_tmpdir_is_refused(
     with pytest.raises(UserError, match=rf"^RAY_TMPDIR={LONG}: .* 107 bytes .* at most 30 bytes, such as /tmp$"):
         temporary_folder()
     monkeypatch.setenv("RAY_TMPDIR", "/proc")
-    with pytest.raises(UserError, match=r"^/proc: a private Ray cannot make its temporary folder there: .* RAY_TMPDIR"):
+    with pytest.raises(
+        UserError, match=r"^/proc: a private Ray cluster cannot make its temporary folder there: .* RAY"
+    ):
         temporary_folder()
 
 
@@ -60,7 +62,7 @@ def test_one_that_does_not_start_is_one_message_and_ends_what_it_started(short: 
         raise Exception(asked + "\nand more")  # As Ray does.
     (folder,) = short.iterdir()
     said = str(failed.value)
-    assert said.startswith(f"a private Ray did not start on this machine: {asked}; its logs are in {folder}. ")
+    assert said.startswith(f"a private Ray cluster did not start on this machine: {asked}; its logs are in {folder}. ")
     assert "\n" not in said and "fewer cluster.num_cpus" in said
     assert process.returncode == -signal.SIGKILL
     assert services.ConsolePopen is ConsolePopen
@@ -74,7 +76,7 @@ def test_one_that_has_ended_leaves_nothing(short: Path) -> None:
     remove_folders()
     assert names(short) == []
     with pytest.raises(UserError), starting():
-        raise UserError("this process is on the Ray at 127.0.0.1:6379 already")
+        raise UserError("this process is on the Ray cluster at 127.0.0.1:6379 already")
     assert names(short) == []
 
 
@@ -94,10 +96,10 @@ import os
 
 import ray
 
-from plumbob.cluster.connection import connected
+from plumbob.cluster.connection import started_or_joined
 from plumbob.configs.settings.workers import ClusterSettings
 
-with connected(ClusterSettings(num_cpus=1)):
+with started_or_joined(ClusterSettings(num_cpus=1)):
     print(os.nice(0), ray.get(ray.remote(lambda: os.nice(0)).remote(), timeout=120))
 """
 

@@ -21,7 +21,7 @@ from plumbob.configs.settings.data import (
     PromptDataSettings,
 )
 from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings, RewardEncoderSettings
-from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
+from plumbob.configs.settings.rewards import GoldRewardSettings, ScorerSettings
 from plumbob.configs.settings.training import CalibrationSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.models.sizes.memory import DRIVER_FLOOR, GIB, PRIVATE_RAY_FLOOR, MemoryEstimate
@@ -40,10 +40,10 @@ def test_who_is_needed_at_a_runs_widest_moment() -> None:
         ResourceNeed("rollout", "rollout.num_workers", 4, 0.5, 2.0, 1.0, spread=False),
         ResourceNeed("scorer", "reward.num_workers", 3, 0.25, 0.0, 1.0, spread=True),
     )
-    judged = ppo.model_copy(update={"judge": JudgeSettings(model="other", num_workers=2, num_cpus=0.75)})
+    judged = ppo.model_copy(update={"gold_reward": GoldRewardSettings(model="other", num_workers=2, num_cpus=0.75)})
     assert resource_needs(judged) == (
         *resource_needs(ppo),
-        ResourceNeed("judge", "judge.num_workers", 2, 0.75, 0.0, 1.0, spread=True),
+        ResourceNeed("gold_scorer", "gold_reward.num_workers", 2, 0.75, 0.0, 1.0, spread=True),
     )
     distilled = ppo.model_copy(update={"reward": None})
     assert [n.role for n in resource_needs(distilled)] == ["learner", "rollout"]

@@ -17,7 +17,7 @@ FULL = replace(
     workers={
         "learner": (WorkerStatus("learner-0", "10.0.0.1"),),
         "rollout": (WorkerStatus("rollout-1", "10.0.0.2", "sampling", 0),),
-        "judge": (WorkerStatus("judge-2", "10.0.0.2", "idle", 5),),
+        "gold_scorer": (WorkerStatus("gold_scorer-2", "10.0.0.2", "idle", 5),),
     },
     minimum_needs=(ResourceNeed("learner", "learner.num_workers", 1, 0.5, 0.0, 1.0, spread=False),),
     autoscale=AutoscaleBounds(1, 3),
@@ -37,7 +37,7 @@ def test_the_keys_of_the_workers_are_those_that_scripts_know() -> None:
     assert FULL.as_dict()["workers"] == {
         "learner": [{"worker": "learner-0", "host": "10.0.0.1"}],
         "rollout": [{"worker": "rollout-1", "host": "10.0.0.2", "state": "sampling", "answers": 0}],
-        "judge": [{"worker": "judge-2", "host": "10.0.0.2", "state": "idle", "scores": 5}],
+        "gold_scorer": [{"worker": "gold_scorer-2", "host": "10.0.0.2", "state": "idle", "scores": 5}],
     }
     assert FULL.as_dict()["answers"]["versions"] == {
         "3": {"issued": 2, "finished": 0, "scored": 0, "trained": 1, "dropped": {"flat": 1}}

@@ -14,7 +14,7 @@ import plumbob.cluster.admission
 import plumbob.cluster.session
 from plumbob.cluster import nodes
 from plumbob.cluster.admission import check_local
-from plumbob.cluster.connection import connect, joined
+from plumbob.cluster.connection import joined_briefly, start_or_join
 from plumbob.cluster.control_actor import ControlClient
 from plumbob.cluster.fleet import reservations
 from plumbob.cluster.fleet.reservations import Reservations
@@ -74,7 +74,7 @@ def test_a_private_ray_has_all_the_memory_that_is_free(monkeypatch: pytest.Monke
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # Another test's may be there.
     with pytest.raises(UserError, match="not started"):
-        connect(ClusterSettings())
+        start_or_join(ClusterSettings())
     assert given[0]["_memory"] == 16 * 2**30
 
 
@@ -154,23 +154,23 @@ def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(
             NotRunningError, match=rf"cluster\.address={address}: nothing answers there: .*refused; give"
         ):
-            connect(ClusterSettings(address=address))
+            start_or_join(ClusterSettings(address=address))
         client = f"ray://{address}"
         with (
             pytest.raises(NotRunningError, match=rf"cluster\.address={client}: nothing answers there: .*refused; give"),
-            joined(client),
+            joined_briefly(client),
         ):
             pass
 
 
 def test_a_run_is_refused_where_only_a_client_reaches_ray() -> None:
     with pytest.raises(
-        UserError, match=r"cluster\.address=ray://head:10001: a run has to be on a host of its Ray; `plumb"
+        UserError, match=r"cluster\.address=ray://head:10001: a run has to be on a host of its Ray cluster; `plumb"
     ):
-        connect(ClusterSettings(address="ray://head:10001"))
+        start_or_join(ClusterSettings(address="ray://head:10001"))
 
 
 @pytest.mark.parametrize("address", ["head", "head:", "head:port", "head:99999", ":6379", "http://head:6379"])
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(UserError, match=rf"cluster\.address={address}: expected local, auto or HOST:PORT"):
-        connect(ClusterSettings(address=address))
+        start_or_join(ClusterSettings(address=address))

@@ -108,7 +108,7 @@ def test_eval_needs_no_preset() -> None:
         ("rollout.model=rm", "command line: rollout.model: unknown key; known below rollout: "),
         ("temperature=1", "command line: temperature: unknown key; did you mean rollout.temperature?"),
         ("judge_model=rm", "command line: judge_model: unknown key; known here: name, seed, "),
-        ("batch_size=3", "unknown key; did you mean reward.batch_size or judge.batch_size?"),
+        ("batch_size=3", "unknown key; did you mean reward.batch_size or gold_reward.batch_size?"),
         ("ppo.max_restart=3", "command line: ppo.max_restart: unknown key; known below ppo: "),
         (
             "data.foo.bar=3",
@@ -164,7 +164,7 @@ def test_whatever_names_a_reward_is_told_what_one_must_be(override: str) -> None
 
 @pytest.mark.parametrize("override", ["reward_traning.num_epochs=3", "reward.batch_sise=3", "ppo.max_staleness_=3"])
 def test_what_is_misspelt_elsewhere_is_not(override: str) -> None:
-    assert "rewarded by" not in "".join(errors("toy", override))
+    assert "a reward is a trained" not in "".join(errors("toy", override))
 
 
 def test_a_key_of_another_kind_is_told_apart_from_a_misspelt_one() -> None:
@@ -213,9 +213,9 @@ def test_settings_that_do_not_fit_together(overrides: list[str], message: str) -
 def test_a_monitor_that_is_to_stop_a_run_needs_something_to_watch() -> None:
     stop = "ppo.monitors.over_optimisation.action=stop"
     (line,) = errors("hh-minilm-cpu", "data.pairs=pairs.jsonl", stop)
-    assert "nothing judges the responses a second time: give a run of ppo a judge.model" in line
-    assert load_run("toy", [stop])  # Its rule judges.
-    with pytest.raises(UserError, match="nothing judges the responses a second time"):
+    assert "there is no gold reward: give a run of ppo a gold_reward.model" in line
+    assert load_run("toy", [stop])  # Its rule is one.
+    with pytest.raises(UserError, match="there is no gold reward"):
         prepare(ppo(stop))
 
 

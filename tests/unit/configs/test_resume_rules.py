@@ -11,7 +11,7 @@ from plumbob.configs.resume_rules import changes, flat, may_change
 from plumbob.configs.runs import PpoRun
 from plumbob.core.errors import UserError
 
-PPO = ["policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl", "judge.model=rm2", "name=mine"]
+PPO = ["policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl", "gold_reward.model=rm2", "name=mine"]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_what_may_change_is_where_and_how_fast() -> None:
     settings = flat(load_run("ppo", [*PPO, "rollout.autoscale.max_workers=4"]).model_dump(mode="json"))
     may = {key for key in settings if may_change(PpoRun, key)} - {"sinks"}
     shared = {"num_workers", "num_threads", "num_cpus", "num_gpus", "memory_gib", "placement"}
-    for role in ("learner", "rollout", "reward", "judge"):
+    for role in ("learner", "rollout", "reward", "gold_reward"):
         assert {key for key in may if key.startswith(f"{role}.") and key.split(".")[1] in shared} == {
             f"{role}.{name}" for name in shared
         }
@@ -66,7 +66,7 @@ def test_settings_that_would_change_the_result_are_refused(folder: Path, overrid
         "offload_reference); "
         "reward.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); "
         "reward.parts.(url, token_env, max_in_flight, timeout_s, retries); "
-        "judge.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); judge.parts.(url, token_env, "
+        "gold_reward.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); gold_reward.parts.(url, token_env, "
         "max_in_flight, timeout_s, retries); rollout.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, "
         "placement, adapter, tensor_parallel, autoscale); rollout.engine.(kv_cache_gib, gpu_memory_fraction, "
         "max_num_seqs, enforce_eager); ppo.(keep_checkpoints)"

@@ -43,7 +43,7 @@ MODELS = {
     "kto": {"policy.model"},
     "ppo": {
         *{"policy.model", "teachers.model", *MODELS_OF_REWARD},
-        *{"judge.model", "judge.ensemble", "judge.parts.model"},
+        *{"gold_reward.model", "gold_reward.ensemble", "gold_reward.parts.model"},
     },
     "eval": {"policy.model", "policy.baseline", "policy.also", *MODELS_OF_REWARD},
     "pipeline": {"policy.model", *MODELS_OF_REWARD},
@@ -58,7 +58,7 @@ LEARNER = RANKS | {
 ENGINE = {f"rollout.engine.{name}" for name in ("kv_cache_gib", "gpu_memory_fraction", "max_num_seqs", "enforce_eager")}
 ROLLOUT = {f"rollout.{name}" for name in WORKERS | {"tensor_parallel", "adapter", "autoscale"}} | ENGINE
 SERVICE = {f"parts.{name}" for name in ("url", "token_env", "timeout_s", "retries", "max_in_flight")}
-REWARD, JUDGE = ({f"{group}.{name}" for name in WORKERS | SERVICE} for group in ("reward", "judge"))
+REWARD, GOLD = ({f"{group}.{name}" for name in WORKERS | SERVICE} for group in ("reward", "gold_reward"))
 
 
 def kept(*stages: str) -> set[str]:
@@ -72,7 +72,7 @@ CHANGEABLE = {
     "reward": {"cluster", "sinks"} | LEARNER | ROLLOUT | kept("reward_training"),
     "dpo": {"cluster", "sinks"} | LEARNER | kept("dpo"),
     "kto": {"cluster", "sinks"} | LEARNER | kept("kto"),
-    "ppo": {"cluster", "sinks"} | LEARNER | ROLLOUT | REWARD | JUDGE | {"ppo.keep_checkpoints"},
+    "ppo": {"cluster", "sinks"} | LEARNER | ROLLOUT | REWARD | GOLD | {"ppo.keep_checkpoints"},
     "eval": {"cluster"} | RANKS | ROLLOUT | REWARD,
     "pipeline": {"cluster", "sinks"}
     | (LEARNER | ROLLOUT | REWARD)

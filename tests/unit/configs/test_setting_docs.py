@@ -31,7 +31,7 @@ def test_a_setting_has_its_type_bounds_default_and_meaning() -> None:
             runs=("ppo", "pipeline"),
         )
     ]
-    (memory,) = of_key("judge.memory_gib")
+    (memory,) = of_key("gold_reward.memory_gib")
     assert (memory.default, memory.may_change, memory.runs) == (1.0, True, ("ppo",))
     assert memory.meaning.startswith("Main memory.")
     (files,) = of_key("data.labelled", "kto")
@@ -76,7 +76,7 @@ def test_the_elements_of_a_list_are_listed() -> None:
 @pytest.mark.parametrize(
     ("preset", "given"),
     [
-        ("ppo", ["policy.model=m", "reward.model=r", "data.prompts=p", "judge.model=j"]),
+        ("ppo", ["policy.model=m", "reward.model=r", "data.prompts=p", "gold_reward.model=j"]),
         ("dpo", ["policy.model=m", "data.pairs=p"]),
         ("toy", []),
     ],

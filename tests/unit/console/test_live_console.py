@@ -144,9 +144,9 @@ def test_the_seconds_of_a_step_are_a_bar_with_a_piece_a_phase() -> None:
 
 
 def test_the_phases_that_took_least_are_summed_up() -> None:
-    seconds = {"publish": 1.0, "sample": 9.0, "score": 2.0, "learn": 8.0, "commit": 0.5, "evaluate": 3.0}
+    seconds = {"publish": 1.0, "sample": 9.0, "score": 2.0, "learn": 8.0, "commit": 0.5, "logprobs": 3.0}
     text = " ".join(drawn(display_of("ppo", StepRecord("ppo", 1, 9, {}, seconds)), 140))
-    assert "█ sample 9.0 s  ▓ learn 8.0 s  ▒ evaluate 3.0 s  ░ score 2.0 s  █ other 1.5 s" in text
+    assert "█ sample 9.0 s  ▓ learn 8.0 s  ▒ logprobs 3.0 s  ░ score 2.0 s  █ other 1.5 s" in text
 
 
 def test_alarms_stay_as_long_as_they_show_with_the_step_since_which_they_do() -> None:

@@ -31,7 +31,7 @@ from plumbob.configs.settings.models import (
     PolicySettings,
     PretrainedPolicySettings,
 )
-from plumbob.configs.settings.rewards import JudgeSettings, PipelineScorerSettings, ScorerSettings
+from plumbob.configs.settings.rewards import GoldRewardSettings, PipelineScorerSettings, ScorerSettings
 from plumbob.configs.settings.training import SftSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, StorageSettings
@@ -72,12 +72,12 @@ def test_folders_of_models_and_files_become_absolute_and_hub_names_stay(
         data=PromptDataSettings(prompts="p"),
         policy=AlignedPolicySettings(model="policy"),
         reward=ScorerSettings(model="scorer"),
-        judge=JudgeSettings(model="./scorer"),
+        gold_reward=GoldRewardSettings(model="./scorer"),
         retention=RetentionSettings(text="kept.txt"),
         replay=ReplaySettings(text="again.txt"),
     )
     whole = with_absolute_paths(ppo)
-    assert whole.judge is not None and whole.judge.model == str(tmp_path / "scorer")
+    assert whole.gold_reward is not None and whole.gold_reward.model == str(tmp_path / "scorer")
     assert whole.retention is not None and whole.retention.text == str(tmp_path / "kept.txt")
     assert whole.replay is not None and whole.replay.text == str(tmp_path / "again.txt")
 

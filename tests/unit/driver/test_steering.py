@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from plumbob.cluster.calls import wait_until
-from plumbob.cluster.connection import connect
+from plumbob.cluster.connection import start_or_join
 from plumbob.cluster.control_actor import ControlClient
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
@@ -109,6 +109,6 @@ def test_a_run_that_is_over_is_known_by_what_it_wrote(run: Path) -> None:
 
 def test_a_process_is_on_one_ray_at_a_time() -> None:
     with pytest.raises(
-        UserError, match=r"cluster\.address=local: this process is on the Ray at .* already; use another"
+        UserError, match=r"cluster\.address=local: this process is on the Ray cluster at .* already; use"
     ):
-        connect(ClusterSettings())
+        start_or_join(ClusterSettings())

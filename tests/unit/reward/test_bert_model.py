@@ -163,7 +163,7 @@ def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "score.py").write_text("")
     (tmp_path / "an/empty/folder").mkdir(parents=True)
-    with pytest.raises(UserError, match=f"reward.model={name}: .*; what responses are rewarded by is a trained reward"):
+    with pytest.raises(UserError, match=f"reward.model={name}: .*; a reward is a trained reward"):
         check_reward_model(model_reward(name))
 
 

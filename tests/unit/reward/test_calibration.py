@@ -32,7 +32,7 @@ def test_it_is_stored_and_read_back_exactly(tmp_path):
 
 
 def test_a_missing_one_says_what_to_do(tmp_path):
-    for section in ("reward", "judge"):
+    for section in ("reward", "gold_reward"):
         message = rf"^{section}\.model={tmp_path}: there is no calibration\.json .*{section}\.normalize=false"
         with pytest.raises(UserError, match=message):
             load_calibration(ModelRef(str(tmp_path), f"{section}.model"))
@@ -51,9 +51,11 @@ def test_a_missing_one_says_what_to_do(tmp_path):
 )
 def test_a_broken_one_is_refused_by_setting_and_file(tmp_path, content):
     (tmp_path / "calibration.json").write_text(content)
-    message = rf"^judge\.model={tmp_path}: {tmp_path}/calibration\.json cannot be used: .*judge\.normalize=false"
+    message = (
+        rf"^gold_reward\.model={tmp_path}: {tmp_path}/calibration\.json cannot be used: .*gold_reward\.normalize=false"
+    )
     with pytest.raises(UserError, match=message):
-        load_calibration(ModelRef(str(tmp_path), "judge.model"))
+        load_calibration(ModelRef(str(tmp_path), "gold_reward.model"))
 
 
 def test_the_file_is_plain_json(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
+from plumbob.configs.settings.rewards import GoldRewardSettings, ScorerSettings
 from plumbob.core.errors import UserError
 from plumbob.reward.ensemble import EnsembleScorer
 from plumbob.reward.open_scorer import check_reward, open_scorer
@@ -77,10 +77,12 @@ def test_a_member_that_cannot_be_used_is_named(new_model: Callable[[int], Path],
 
 def test_models_are_looked_at_without_their_weights(new_model: Callable[[int], Path]) -> None:
     folder = new_model(0)
-    settings = JudgeSettings(model=str(folder), max_tokens=32, normalize=False)
+    settings = GoldRewardSettings(model=str(folder), max_tokens=32, normalize=False)
     check_reward(settings.reward)
-    with pytest.raises(UserError, match=r"judge\.max_tokens=33: judge\.model=.* 32 tokens; set judge\.max_tokens=32"):
+    with pytest.raises(
+        UserError, match=r"gold_reward\.max_tokens=33: gold_reward\.model=.* 32 tokens; set gold_reward\.max_tokens=32"
+    ):
         check_reward(settings.model_copy(update={"max_tokens": 33}).reward)
     (folder / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(UserError, match=rf"judge\.model={folder}: model\.safetensors is damaged"):
+    with pytest.raises(UserError, match=rf"gold_reward\.model={folder}: model\.safetensors is damaged"):
         check_reward(settings.reward)

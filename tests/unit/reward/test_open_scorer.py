@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbob.configs.settings.rewards import JudgeSettings, RuleReward, ScorerSettings
+from plumbob.configs.settings.rewards import GoldRewardSettings, RuleReward, ScorerSettings
 from plumbob.core.errors import UserError
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.bert_scorer import BertScorer
@@ -30,7 +30,7 @@ def test_a_rule_scores_by_its_function() -> None:
     assert open_scorer(reward, "cpu").score(PAIRS) == [Score(2.0, {}), Score(-1.0, {})]
 
 
-@pytest.mark.parametrize("settings", [ScorerSettings, JudgeSettings])
+@pytest.mark.parametrize("settings", [ScorerSettings, GoldRewardSettings])
 def test_a_model_that_fails_is_named_by_its_setting(settings: type[ScorerSettings], tmp_path: Path) -> None:
     good = write_scorer(tmp_path / "good")
     save_calibration(Calibration(mean=0.0, std=1.0, num_samples=9, under="x"), good)

@@ -24,7 +24,7 @@ def built(run: PpoRun) -> tuple[dict[str, float], list[Any], set[str]]:
     parts = {"policy": ".policy.", "value": ".value.", "head": "value_head."}
     trained_parts = {part for part, mark in parts.items() if any(mark in name for name in trained)}
     rates = {group.name: group.learning_rate for group in learner.engine.groups}  # type: ignore[union-attr]
-    return rates, [own.role for own in learner.passes], trained_parts
+    return rates, [own.role for own in learner.loss_terms], trained_parts
 
 
 @pytest.fixture(scope="module")

@@ -98,8 +98,8 @@ def best_responses(experience: Experience, groups: Tensor) -> GroupRows:
     """Of each group the response whose advantage is above 0."""
     best = row_of_each((experience.advantages > 0).any(dim=1), groups)
     rows = experience.rows(best.rows)
-    is_learnt = torch.from_numpy(best.is_found)[:, None]
-    attended, learnt = kept_tokens(rows.attention_mask, rows.action_mask, is_learnt)
+    is_trained = torch.from_numpy(best.is_found)[:, None]
+    attended, learnt = kept_tokens(rows.attention_mask, rows.action_mask, is_trained)
     return GroupRows(
         replace(
             rows,

@@ -13,8 +13,8 @@ from plumbob.trainers.algorithms.reward_shaping import EarnedRewards
 from plumbob.trainers.learner.token_values import TokenRows
 from plumbob.trainers.online.collector import Scored, StepResponses
 from plumbob.trainers.online.experience import Experience, LogprobsAndValues
-from plumbob.trainers.online.objective import CLIPPED, ENTROPIES, RATIOS, LearntRows
-from plumbob.trainers.online.part_rewards import LearntScores
+from plumbob.trainers.online.objective import CLIPPED, ENTROPIES, RATIOS, TrainRows
+from plumbob.trainers.online.part_rewards import CombinedScores
 
 Numbers = NDArray[np.float32]
 
@@ -22,7 +22,7 @@ NO_NUMBERS = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
-class LearntStep:
+class StepUpdate:
     """What one step learnt from its responses, of which there are B.
 
     Attributes:
@@ -34,9 +34,9 @@ class LearntStep:
     """
 
     experience: Experience
-    scores: LearntScores
+    scores: CombinedScores
     earned: EarnedRewards
-    learnt: LearntRows
+    learnt: TrainRows
     measured: Mapping[str, TokenRows]
 
     def measured_of_each(self, name: str) -> list[Numbers]:
@@ -49,17 +49,17 @@ class LearntStep:
         return found
 
 
-def journal_rows(responses: StepResponses, computed: LogprobsAndValues, step: LearntStep) -> list[JournalRow]:
+def journal_rows(responses: StepResponses, computed: LogprobsAndValues, step: StepUpdate) -> list[JournalRow]:
     """One row a response, its per-token numbers cut out of the padded batch; then those of the groups left out."""
     of_all, of_learnt, probed = _of_all(computed, step), _of_learnt(step), _probed(computed)
     ratios, clipped, entropies = (step.measured_of_each(name) for name in (RATIOS, CLIPPED, ENTROPIES))
-    is_learnt = step.experience.action_mask.numpy()
+    is_trained = step.experience.action_mask.numpy()
     records = shaping_records(responses, step)
     rows = []
     for row, scored in enumerate(zip(responses.rollouts, responses.scores, strict=True)):
         start = len(scored[0].request.prompt_ids)
         at = (row, slice(start, start + len(scored[0].token_ids)))
-        mask = is_learnt[at]
+        mask = is_trained[at]
         columns = {
             "ratios": _spread(ratios[row], mask),
             "clipped": _spread(clipped[row], mask).astype(np.bool_),
@@ -73,7 +73,7 @@ def journal_rows(responses: StepResponses, computed: LogprobsAndValues, step: Le
     return rows + [_journal_row(scored, responses, left_out, "flat", None) for scored in responses.dropped]
 
 
-def _of_all(computed: LogprobsAndValues, step: LearntStep) -> dict[str, Numbers]:
+def _of_all(computed: LogprobsAndValues, step: StepUpdate) -> dict[str, Numbers]:
     """Column of the journal -> [B, T]: what is known of every response's tokens."""
     known = {
         "ref_logprobs": computed.ref_logprobs,
@@ -86,7 +86,7 @@ def _of_all(computed: LogprobsAndValues, step: LearntStep) -> dict[str, Numbers]
     return {name: numbers.numpy() for name, numbers in known.items() if numbers is not None}
 
 
-def _of_learnt(step: LearntStep) -> dict[str, Numbers]:
+def _of_learnt(step: StepUpdate) -> dict[str, Numbers]:
     """Column -> [B, T]: of responses that were learnt from, what the losses have; that of a whole KL no advantages."""
     experience = step.experience
     known = {
@@ -112,7 +112,7 @@ def _spread(numbers: Numbers, mask: NDArray[np.bool_]) -> Numbers:
     return found
 
 
-def shaping_records(responses: StepResponses, step: LearntStep) -> list[ShapingRecord | None]:
+def shaping_records(responses: StepResponses, step: StepUpdate) -> list[ShapingRecord | None]:
     """How the reward of each response came about; None where it has no token that could earn any."""
     earned = step.earned
     returns = earned.tokens.double().sum(dim=1).tolist()

@@ -2,7 +2,7 @@
 
 /** What people look at first, in this order; others follow by name. */
 const FIRST = [
-  "reward", "judge_reward", "return_mean", "loss", "heldout_loss", "accuracy", "heldout_accuracy", "margin", "kl", "entropy",
+  "reward", "gold_reward", "return_mean", "loss", "heldout_loss", "accuracy", "heldout_accuracy", "margin", "kl", "entropy",
   "answer_tokens_mean", "sampler_gap_mean", "sampler_gap_max", "tokens_per_s", "update_kl", "clipped_share", "policy_loss",
   "value_loss", "explained_variance",
 ];

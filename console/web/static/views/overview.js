@@ -13,7 +13,7 @@ import { column, newest, rewardInterval } from "../lib/series.js";
 
 /** The figures of a stage, as far as it has them, most telling first. */
 const TILES = [
-  "reward", "judge_reward", "heldout_loss", "loss", "heldout_accuracy", "accuracy", "margin", "kl", "entropy", "answer_tokens_mean",
+  "reward", "gold_reward", "heldout_loss", "loss", "heldout_accuracy", "accuracy", "margin", "kl", "entropy", "answer_tokens_mean",
   "sampler_gap_mean", "tokens_per_s", "update_kl", "learning_rate",
 ];
 const MOST_TILES = 8;

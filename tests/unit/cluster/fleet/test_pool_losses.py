@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from plumbob.cluster.calls import Actor
-from plumbob.cluster.fleet.member import LossReason, Member, PoolSnapshot
+from plumbob.cluster.fleet.member import Member, PoolSnapshot, WorkerLossReason
 from plumbob.cluster.fleet.work_queue import Preparation
 from plumbob.core.errors import RunFailed
 from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors, rules
@@ -65,7 +65,7 @@ def test_a_chunk_that_costs_worker_after_worker_ends_the_run(
     four.pool.work(range(4), 1, double, "doubling")
     assert len(four.started) == 4
     if is_late:
-        monkeypatch.setattr(four.pool.membership, "loss_rules", rules(call_timeout_s=0.01))
+        monkeypatch.setattr(four.pool.membership, "worker_loss_rules", rules(call_timeout_s=0.01))
 
     def call(actor: Actor, chunk: Any) -> Any:
         return actor.handle.hold.remote() if is_late else actor.handle.die.remote()
@@ -200,7 +200,7 @@ def test_a_worker_that_answers_too_late_is_lost(
 ) -> None:
     one = pool_of(1, max_restarts=0)
     one.pool.work([1], 1, double, "doubling")
-    monkeypatch.setattr(one.pool.membership, "loss_rules", rules(call_timeout_s=0.01))
+    monkeypatch.setattr(one.pool.membership, "worker_loss_rules", rules(call_timeout_s=0.01))
     late = r"rollout-0: still sampling after 0 s \(cluster\.call_timeout_s\)\n.*rollout-0\.log"
     with pytest.raises(RunFailed, match=late):
         one.pool.work([1], 1, lambda actor, chunk: actor.handle.hold.remote(), "sampling")
@@ -218,7 +218,7 @@ def test_a_call_that_ended_while_nobody_looked_is_not_late(
     two.pool.open(Preparation(begin, "opening"))  # Returns when the first has ended.
     ray.get(two.started[1].actor.handle.release.remote(), timeout=TIMEOUT_S)
     assert ray.get(calls[1], timeout=TIMEOUT_S) == "held"
-    monkeypatch.setattr(two.pool.membership, "loss_rules", rules(boot_timeout_s=1e-9))
+    monkeypatch.setattr(two.pool.membership, "worker_loss_rules", rules(boot_timeout_s=1e-9))
     assert two.pool.work(range(4), 1, double, "doubling") == [0, 2, 4, 6]
     assert (len(two.started), two.watching.notes) == (2, [])
 
@@ -228,13 +228,13 @@ def test_another_rule_is_one_more_function(pool_of: Callable[..., PoolOfActors])
     two, taken = pool_of(2), list[str]()
     membership = two.pool.membership
 
-    def straggles(member: Member, snapshot: PoolSnapshot) -> LossReason | None:
+    def straggles(member: Member, snapshot: PoolSnapshot) -> WorkerLossReason | None:
         others = [other for other in membership.members if other is not member]
         is_last = bool(others) and all(other.task is None for other in others)
         is_at_work = member.task is not None and member.task.work.doing == "doubling"
-        return LossReason(f"{member.actor.name} straggles") if is_last and is_at_work else None
+        return WorkerLossReason(f"{member.actor.name} straggles") if is_last and is_at_work else None
 
-    membership.loss_rules = (*membership.loss_rules, straggles)
+    membership.worker_loss_rules = (*membership.worker_loss_rules, straggles)
 
     def call(actor: Actor, chunk: Any) -> Any:
         taken.append(actor.name)

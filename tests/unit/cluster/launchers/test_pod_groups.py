@@ -69,7 +69,7 @@ def test_workers_that_come_and_go_have_pods_of_their_own() -> None:
         [],
         ["learner.num_gpus=1", "rollout.num_workers=2", "rollout.num_gpus=1", "rollout.num_cpus=4"],
         ["learner.num_workers=8", "rollout.num_workers=5", "rollout.num_gpus=0.3", "reward.num_workers=3"],
-        ["rollout.num_gpus=1", "rollout.tensor_parallel=4", "learner.num_cpus=2.5", "judge.model=/models/j"],
+        ["rollout.num_gpus=1", "rollout.tensor_parallel=4", "learner.num_cpus=2.5", "gold_reward.model=/models/j"],
         ["learner.num_workers=16", "learner.num_gpus=1", "learner.memory_gib=60", "rollout.autoscale.max_workers=4"],
     ],
 )

@@ -20,7 +20,7 @@ import json
 
 import ray
 
-from plumbob.cluster.connection import connected
+from plumbob.cluster.connection import started_or_joined
 from plumbob.configs.settings.workers import ClusterSettings
 
 
@@ -37,7 +37,7 @@ def imported() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    with connected(ClusterSettings(num_cpus=1)):
+    with started_or_joined(ClusterSettings(num_cpus=1)):
         print(json.dumps(ray.get(ray.remote(imported).remote(), timeout=120)))
 """
 

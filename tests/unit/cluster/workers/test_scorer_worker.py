@@ -16,7 +16,7 @@ from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
 from plumbob.cluster.workers.shared_storage import StorageProbe
 from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
+from plumbob.configs.settings.rewards import GoldRewardSettings, ScorerSettings
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import UserError
 from plumbob.reward.rules.callable_rule import RuleScorer
@@ -80,7 +80,7 @@ def in_worker(folder: Path, body: Callable[[ScorerWorker], str]) -> str:
     return found.read_text()
 
 
-@pytest.mark.parametrize("settings", [ScorerSettings, JudgeSettings])
+@pytest.mark.parametrize("settings", [ScorerSettings, GoldRewardSettings])
 def test_a_model_that_a_worker_cannot_load_is_named_by_its_setting(
     settings: type[ScorerSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from plumbob.configs.settings.reward_parts import ModelPart
 from plumbob.configs.settings.rewards import (
     CombinedReward,
     EnsembleReward,
-    JudgeSettings,
+    GoldRewardSettings,
     ModelReward,
     PipelineScorerSettings,
     RuleReward,
@@ -53,8 +53,8 @@ def test_a_rule_has_no_models() -> None:
 
 
 def test_a_second_reward_model_is_named_by_its_own_section() -> None:
-    reward = JudgeSettings(model="rm", ensemble=("a",)).reward
-    assert [str(ref) for ref in reward.models] == ["judge.model=rm", "judge.ensemble=a"]
+    reward = GoldRewardSettings(model="rm", ensemble=("a",)).reward
+    assert [str(ref) for ref in reward.models] == ["gold_reward.model=rm", "gold_reward.ensemble=a"]
 
 
 def test_uncalibrated_is_one_model_alone() -> None:
@@ -72,9 +72,9 @@ def test_a_pipelines_scorers_have_the_model_that_it_trained() -> None:
     assert [str(ref) for member in settings.further_members for ref in member.models] == ["reward.ensemble=a"]
 
 
-@pytest.mark.parametrize("section", ["reward", "judge"])
+@pytest.mark.parametrize("section", ["reward", "gold_reward"])
 def test_errors_name_the_section_in_which_they_are(section: str) -> None:
-    given = (*PPO, "judge.model=gold")
+    given = (*PPO, "gold_reward.model=gold")
     for override, message in (
         ("uncertainty_penalty=0.5", "{0}.uncertainty_penalty=0.5 is for reward models that disagree, and there is one"),
         ("ensemble=[a]", "{0}.ensemble with {0}.normalize=false: raw scores of different models have different units"),
@@ -112,7 +112,7 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ),
         ("[{kind: model, model: a, weight: .inf}]", "reward.parts.0.weight: expected a finite number, found inf"),
         ("[{kind: model, model: a}]", "reward.parts: the name 'model' is taken"),
-        ("[{kind: model, model: a, name: judge}]", "reward.parts: the name 'judge' is taken"),
+        ("[{kind: model, model: a, name: gold_reward}]", "reward.parts: the name 'gold_reward' is taken"),
         ("[{kind: model, weight: 2, name: b}]", "reward.parts.0.model: missing key"),
         ("[{kind: function, model: a}]", "reward.parts.0.model: not a key of reward.parts.0.kind=function; it belongs"),
         (
@@ -231,8 +231,8 @@ def test_a_reward_of_nothing_is_refused() -> None:
 
 def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) -> None:
     """Its copy of the settings as it was written then."""
-    threads = ("reward.num_threads=1", "judge.num_threads=1")  # As nobody left them open then.
-    asked = load_run("ppo", [*PPO, "reward.ensemble=[a]", "judge.model=gold", *threads])
+    threads = ("reward.num_threads=1", "gold_reward.num_threads=1")  # As nobody left them open then.
+    asked = load_run("ppo", [*PPO, "reward.ensemble=[a]", "gold_reward.model=gold", *threads])
     config = asked.model_dump(mode="json")
     workers = {
         **{"num_workers": 1, "num_threads": 1, "num_cpus": 0.5, "num_gpus": 0.0, "memory_gib": 1.0},
@@ -242,17 +242,17 @@ def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) ->
     of_model = {"uncertainty_penalty": 0.0, "batch_size": 32, "max_tokens": 256, "normalize": True}
     reward = {**workers, "model": "rm", "ensemble": ["a"], **of_model}
     judge = {**workers, "model": "gold", "ensemble": [], **of_model}
-    for now, then in ((config["reward"], reward), (config["judge"], judge)):
+    for now, then in ((config["reward"], reward), (config["gold_reward"], judge)):
         assert [key for key in now if key != "parts"] == list(then)
-    (tmp_path / "resolved.json").write_text(json.dumps({"config": {**config, "reward": reward, "judge": judge}}))
+    (tmp_path / "resolved.json").write_text(json.dumps({"config": {**config, "reward": reward, "gold_reward": judge}}))
     found = read_resolved(tmp_path)
     assert found == asked and isinstance(found, PpoRun)
-    assert found.judge is not None and len(found.judge.reward.models) == 1
+    assert found.gold_reward is not None and len(found.gold_reward.reward.models) == 1
 
 
 @pytest.mark.parametrize(
     "override",
-    ["reward.function=a.py:score", "reward.kinds=rule", "reward_funcs=[a]", "reward=a.py:score", "judge=a.py"],
+    ["reward.function=a.py:score", "reward.kinds=rule", "reward_funcs=[a]", "reward=a.py:score", "gold_reward=a.py"],
 )
 def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(override: str) -> None:
     with pytest.raises(UserError, match=r"is a trained reward model, .*reward\.parts") as caught:

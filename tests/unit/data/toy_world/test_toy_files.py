@@ -1,4 +1,4 @@
-"""The generated world: its split, its judge, its noise and its files."""
+"""The generated world: its split, its gold reward, its noise and its files."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from plumbob.configs.settings.data import ToyWorldSettings
 from plumbob.core.errors import UserError
 from plumbob.data.record_digest import digest_of
 from plumbob.data.records import PreferencePair
-from plumbob.data.toy_world.gold_judge import MAX_GOLD, gold_score
+from plumbob.data.toy_world.gold_score import MAX_GOLD, gold_score
 from plumbob.data.toy_world.language import ATTRIBUTES, NAMES, STYLES, facts, response
 from plumbob.data.toy_world.toy_files import World, build_world, noise_ceiling, write_world
 

@@ -64,7 +64,7 @@ class FakeSamplers:
     def serve_base(self) -> None:
         self.done.append("base")
 
-    def hold(self, adapters: Sequence[Adapter]) -> None:
+    def load_adapters(self, adapters: Sequence[Adapter]) -> None:
         self.done.append(f"hold {len(adapters)}")
 
     def load(self, adapter: Adapter) -> None:

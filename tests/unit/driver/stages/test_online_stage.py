@@ -12,7 +12,7 @@ from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.reward_parts import EnvironmentPart
-from plumbob.configs.settings.rewards import JudgeSettings, ScorerSettings
+from plumbob.configs.settings.rewards import GoldRewardSettings, ScorerSettings
 from plumbob.configs.settings.rules.reward_rules import LengthRule, NumericRule
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
@@ -22,7 +22,7 @@ from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.reward.services.judge_answers import ANSWERS_FOLDER
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.online.ppo import open_sampled_policy, prepare_ppo
+from plumbob.trainers.online.ppo import open_trainable_policy, prepare_ppo
 from tests.support.environments import environment
 from tests.support.ppo_world import FakePpoWorld
 from tests.support.recording_listener import Watching
@@ -39,7 +39,7 @@ def test_each_reward_model_is_asked_in_its_own_form(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(policy)
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(policy)
-    reward, judge = write_scorer(tmp_path / "reward"), write_scorer(tmp_path / "judge")
+    reward, gold = write_scorer(tmp_path / "reward"), write_scorer(tmp_path / "gold")
     save_form(form_of(PLAIN, {}), reward)
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(json.dumps({"prompt": [{"role": "user", "content": "Hi"}]}) + "\n")
@@ -48,7 +48,7 @@ def test_each_reward_model_is_asked_in_its_own_form(tmp_path: Path) -> None:
             data=PromptDataSettings(prompts=str(prompts), heldout_fraction=0),
             policy=AlignedPolicySettings(model=policy),
             reward=ScorerSettings(model=str(reward), normalize=False, max_tokens=32),
-            judge=JudgeSettings(model=str(judge), normalize=False, max_tokens=32),
+            gold_reward=GoldRewardSettings(model=str(gold), normalize=False, max_tokens=32),
             rollout=RolloutSettings(engine=TransformersEngine(), max_tokens=8),
         )
     )
@@ -58,7 +58,7 @@ def test_each_reward_model_is_asked_in_its_own_form(tmp_path: Path) -> None:
         ("as reward.model reads it", "Human: Hi Assistant:"),
     ]
     (note,) = [note for note in prepared.notes if "form of dialogue" in note]
-    assert note.startswith(f"judge.model={judge}: nothing says in which form of dialogue it was trained")
+    assert note.startswith(f"gold_reward.model={gold}: nothing says in which form of dialogue it was trained")
 
 
 def test_a_stage_is_called_as_it_was_begun_whatever_its_algorithm(tmp_path: Path) -> None:
@@ -144,13 +144,16 @@ def ruled(tmp_path: Path, prompts: str, **groups: Any) -> PpoRun:
         ),
     ],
 )
-@pytest.mark.parametrize("group", ["reward", "judge"])
+@pytest.mark.parametrize("group", ["reward", "gold_reward"])
 def test_a_row_that_a_part_cannot_score_by_is_refused_before_anything_starts(
     answers: tuple[object, ...], message: str, group: str, tmp_path: Path
 ) -> None:
     parts = {"parts": (NumericRule(name="right"),)}
-    others: dict[str, Any] = {"reward": ScorerSettings(parts=(LengthRule(max=9),)), "judge": JudgeSettings(**parts)}
-    groups = others if group == "judge" else {"reward": ScorerSettings(**parts)}
+    others: dict[str, Any] = {
+        "reward": ScorerSettings(parts=(LengthRule(max=9),)),
+        "gold_reward": GoldRewardSettings(**parts),
+    }
+    groups = others if group == "gold_reward" else {"reward": ScorerSettings(**parts)}
     prompts = answered_prompts(tmp_path, *answers)
     with pytest.raises(UserError, match=f"^{re.escape(prompts)}: .*{message}"):
         prepare(ruled(tmp_path, prompts, **groups))
@@ -175,7 +178,7 @@ def test_rows_that_an_environment_opens_alike_are_prompts_of_their_own(tmp_path:
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(str(run.policy.model))
     data = run.data.model_copy(update=files)
-    found = prepare_ppo(run.model_copy(update={"data": data}), open_sampled_policy(run))
+    found = prepare_ppo(run.model_copy(update={"data": data}), open_trainable_policy(run))
     assert [prompt.row for prompt in found.train] == [{"car": car} for car in ("Zorvex", "Quell", "Brindle")]
     assert len({prompt.prompt_id for prompt in found.train}) == 3 and len({prompt.text for prompt in found.train}) == 1
 
@@ -184,5 +187,5 @@ def test_rows_are_kept_where_a_part_reads_them_alone(tmp_path: Path) -> None:
     prompts = answered_prompts(tmp_path, 1, 2)
     for part, kept in ((NumericRule(), {"answer"}), (LengthRule(max=9), set())):
         run = ruled(tmp_path, prompts, reward=ScorerSettings(parts=(part,)))
-        rows = [prompt.row for prompt in prepare_ppo(run, open_sampled_policy(run)).train]
+        rows = [prompt.row for prompt in prepare_ppo(run, open_trainable_policy(run)).train]
         assert [set(row) - {"prompt"} for row in rows] == [kept, kept]

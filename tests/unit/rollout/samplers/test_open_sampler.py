@@ -11,7 +11,7 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.rollout.samplers.open_sampler import MERGED_ALONE, adapter_serving, serving_notes
-from plumbob.rollout.samplers.sampler import SamplerSpec, open_sampled
+from plumbob.rollout.samplers.sampler import SamplerSpec, open_sampler_model
 from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import write_policy
 
@@ -70,6 +70,6 @@ def test_a_tokenizer_from_elsewhere_is_no_adapter(tmp_path: Path) -> None:
     tokenizer = Path(shutil.copytree(base, tmp_path / "tokenizer", ignore=shutil.ignore_patterns("*.safetensors")))
     engine = TransformersEngine()
     spec = SamplerSpec(ModelRef(base, "policy.model"), "w", engine, 1.0, 8, 0, tokenizer=str(tokenizer))
-    assert open_sampled(spec).num_positions == 256
+    assert open_sampler_model(spec).num_positions == 256
     prompted = replace(spec, model=replace(spec.model, num_virtual_tokens=6))
-    assert open_sampled(prompted).num_positions == 250
+    assert open_sampler_model(prompted).num_positions == 250

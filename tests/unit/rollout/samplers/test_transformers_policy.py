@@ -103,4 +103,4 @@ def test_a_version_is_not_taken_from_what_is_being_sampled(sampler: Sampler, fol
     for change in (lambda: sampler.load(changed_weights(folder, 2)), sampler.serve_base):
         with pytest.raises(PublishError, match=r"versions \[1\] are still being made.*: drain or cancel before"):
             change()
-    assert {int(version) for rollout in sampler.drain() for version in rollout.versions} == {1}
+    assert {int(version) for rollout in sampler.run_to_completion() for version in rollout.versions} == {1}

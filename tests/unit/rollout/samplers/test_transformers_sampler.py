@@ -143,7 +143,7 @@ def test_requests_keep_the_version_that_they_were_given(sampler: Sampler, adapte
         sampler.load(adapter)
         sampler.submit([request])
         sampler.poll()
-    rollouts = sorted(sampler.drain(), key=lambda rollout: rollout.request.prompt_id)
+    rollouts = sorted(sampler.run_to_completion(), key=lambda rollout: rollout.request.prompt_id)
     assert [set(rollout.versions) for rollout in rollouts] == [{0}, {1}, {2}]
     for expected, rollout in zip(alone, rollouts, strict=True):
         np.testing.assert_array_equal(expected.token_ids, rollout.token_ids)
@@ -157,7 +157,7 @@ def test_adapters_that_are_held_at_once_answer_those_who_name_them(
     for adapter in adapters:
         sampler.load(adapter)
         alone[adapter.version] = sample(sampler, requests)
-    proofs = sampler.hold(adapters)
+    proofs = sampler.load_adapters(adapters)
     assert [proof.version for proof in proofs] == [0, 1, 2] and sampler.version == 2
     asked = [
         replace(request, version=adapter.version, group_id=f"{request.group_id}/{adapter.version}")
@@ -190,7 +190,7 @@ def test_cancel_gives_partial_and_waiting_responses(sampler: Sampler, monkeypatc
         ("partial", 2),
         ("partial", 0),
     ]
-    assert sampler.drain() == []
+    assert sampler.run_to_completion() == []
 
 
 def test_a_load_is_proven(sampler: Sampler, adapters: list[Adapter]) -> None:

@@ -10,10 +10,10 @@ import torch
 from plumbob.configs.settings.algorithms import Rloo
 from plumbob.configs.settings.data import ReplaySettings
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
-from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_PASSES
+from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_LOSS_TERMS
 from plumbob.trainers.forgetting.packed_text import PackedText
-from plumbob.trainers.forgetting.replay import WithReplay, replay_passes, with_replay
-from plumbob.trainers.online.objective import ppo_passes
+from plumbob.trainers.forgetting.replay import WithReplay, replay_loss_terms, with_replay
+from plumbob.trainers.online.objective import ppo_loss_terms
 from tests.support.learner_ranks import (
     PPO,
     TEMPERATURE,
@@ -62,7 +62,7 @@ def test_the_loss_by_hand() -> None:
     # Own: responses 6, 7, 2 and 2 cost 1.7 over 4 tokens. Replayed: 4, 5 and 7, after first tokens, cost 1.6 over 3.
     own = collate([sequence([5, 6, 7, 2], 1), sequence([8, 9, 2], 2)], pad_id=0)
     batch = WithReplay(own, collate([sequence([3, 4, 5], 0), sequence([6, 7], 0)], pad_id=0))
-    first, second = replay_passes(NEXT_TOKEN_PASSES, REPLAY)
+    first, second = replay_loss_terms(NEXT_TOKEN_LOSS_TERMS, REPLAY)
     assert (first.count(batch), second.count(batch), second.role) == (4.0, 3.0, "policy")
     assert float(first.loss_sum(tenths, batch).loss) == pytest.approx(1.7)
     sums = second.loss_sum(tenths, batch)
@@ -71,7 +71,7 @@ def test_the_loss_by_hand() -> None:
     # Held-out records have no blocks beside them: the stage's own figures, and nothing of the text.
     assert float(first.loss_sum(tenths, own).loss) == pytest.approx(1.7)
     assert second.loss_sum(tenths, own).statistics == {}
-    assert replay_passes(NEXT_TOKEN_PASSES, None) == NEXT_TOKEN_PASSES
+    assert replay_loss_terms(NEXT_TOKEN_LOSS_TERMS, None) == NEXT_TOKEN_LOSS_TERMS
 
 
 def ragged_rows(seed: int) -> TokenBatch:
@@ -82,8 +82,8 @@ def ragged_rows(seed: int) -> TokenBatch:
 def gradient_of(folder: Path, micro_batch_size: int, part: str) -> dict[str, np.ndarray]:
     """Adam's first moment after one step, 0.1 times the gradient; nothing is clipped."""
     ppo = PPO.model_copy(update={"estimator": Rloo(), "max_grad_norm": 1e9})
-    passes = NEXT_TOKEN_PASSES if part != "both" else replay_passes(NEXT_TOKEN_PASSES, REPLAY)
-    learner = tiny_learner(LearnerCase(folder, micro_batch_size=micro_batch_size), ppo, passes)
+    loss_terms = NEXT_TOKEN_LOSS_TERMS if part != "both" else replay_loss_terms(NEXT_TOKEN_LOSS_TERMS, REPLAY)
+    learner = tiny_learner(LearnerCase(folder, micro_batch_size=micro_batch_size), ppo, loss_terms)
     own, replayed = ragged_rows(0), ragged_rows(1)
     learner.update({"own": own, "replayed": replayed, "both": WithReplay(own, replayed)}[part], WHOLE)
     return {name: moment for name, moment in numpy_state(learner).items() if name.startswith("exp_avg.")}
@@ -109,8 +109,8 @@ def test_the_gradient_is_the_sum_whatever_the_micro_batches_and_ranks(
 def ppo_gradient_of(folder: Path, zero_stage: int, replayed: bool) -> dict[str, np.ndarray]:
     """The same for the clipped surrogate with a critic, on eight ragged responses."""
     ppo = PPO.model_copy(update={"max_grad_norm": 1e9})
-    passes = replay_passes(ppo_passes(ppo, TEMPERATURE), REPLAY if replayed else None)
-    learner = tiny_learner(LearnerCase(folder, zero_stage=zero_stage, micro_batch_size=3), ppo, passes)
+    loss_terms = replay_loss_terms(ppo_loss_terms(ppo, TEMPERATURE), REPLAY if replayed else None)
+    learner = tiny_learner(LearnerCase(folder, zero_stage=zero_stage, micro_batch_size=3), ppo, loss_terms)
     batch = ragged_experience(ppo)
     learner.update(WithReplay(batch, ragged_rows(1)) if replayed else batch, WHOLE)
     return {name: moment for name, moment in numpy_state(learner).items() if name.startswith("exp_avg.")}

@@ -11,7 +11,7 @@ import pytest
 from plumbob.core.errors import NotFinite
 from plumbob.trainers.learner.checkpoint_shards import open_shards, write_shard
 from plumbob.trainers.learner.engine import Rank
-from plumbob.trainers.learner.learner_protocol import LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import LossSum, LossTerm
 from tests.support.learner_ranks import (
     IN_TWO,
     PPO,
@@ -81,14 +81,14 @@ def test_a_mean_of_micro_batches_would_have_been_noticed(one_rank: Ranks, llama:
 def updated_by_micro_batch_means(case: LearnerCase) -> State:
     learner = tiny_learner(case)
 
-    def wrong(own: Pass[Any]) -> Pass[Any]:
+    def wrong(own: LossTerm[Any]) -> LossTerm[Any]:
         def loss_sum(forward: Any, batch: Any) -> LossSum:
             sums = own.loss_sum(forward, batch)
             return LossSum(sums.loss * own.count(ragged_experience()) / own.count(batch) / 4, sums.statistics)
 
         return replace(own, loss_sum=loss_sum)
 
-    learner.passes = tuple(wrong(own) for own in learner.passes)
+    learner.loss_terms = tuple(wrong(own) for own in learner.loss_terms)
     learner.update(ragged_experience(), WHOLE)
     return numpy_state(learner)
 
@@ -193,7 +193,7 @@ def broken_update(case: LearnerCase, kind: str) -> tuple[str, tuple[int, ...], b
         assert batch.critic is not None
         batch.critic.returns[5, 4] = float("nan")
     else:
-        learner.passes = (Pass("policy", infinite_slope, learner.passes[0].count), learner.passes[1])
+        learner.loss_terms = (LossTerm("policy", infinite_slope, learner.loss_terms[0].count), learner.loss_terms[1])
     with pytest.raises(NotFinite) as caught:
         learner.update(batch, WHOLE)
     after = numpy_state(learner)

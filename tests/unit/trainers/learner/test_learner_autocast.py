@@ -12,7 +12,7 @@ from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.engine import ForwardOnly, Rank
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
-from plumbob.trainers.learner.learner_protocol import LossSum, Pass
+from plumbob.trainers.learner.learner_protocol import LossSum, LossTerm
 
 
 class Numbers:
@@ -42,22 +42,24 @@ def identity(forward: Any, rows: torch.Tensor) -> torch.Tensor:
     return found
 
 
-PASSES = (Pass("policy", lambda forward, rows: LossSum(forward(rows).sum(), {"sum": forward(rows).sum()}), len),)
+LOSS_TERMS = (
+    LossTerm("policy", lambda forward, rows: LossSum(forward(rows).sum(), {"sum": forward(rows).sum()}), len),
+)
 
 
 # bfloat16 has 8 bits: beside 1 it has 1.0078 and nothing between.
 @pytest.mark.parametrize(
-    "passes, role, expected",
+    "loss_terms, role, expected",
     [
-        pytest.param(PASSES, "policy", 1.0, id="what an update is compared with"),
-        pytest.param(PASSES, None, 1.001, id="a reward model's calibration"),
+        pytest.param(LOSS_TERMS, "policy", 1.0, id="what an update is compared with"),
+        pytest.param(LOSS_TERMS, None, 1.001, id="a reward model's calibration"),
         pytest.param((), "reference", 1.001, id="the baseline of an evaluation"),
     ],
 )
-def test_where_autocast_holds(passes: Any, role: ModelRole | None, expected: float) -> None:
+def test_where_autocast_holds(loss_terms: Any, role: ModelRole | None, expected: float) -> None:
     model = Roles()
     settings = LearnerSettings(autocast=True)
-    learner = Learner(model, passes, ForwardOnly(model), NoArtifact(), Rank(0, 1, ""), settings)
+    learner = Learner(model, loss_terms, ForwardOnly(model), NoArtifact(), Rank(0, 1, ""), settings)
     batch: Any = Numbers()
     device = learner.engine.device
     assert device.type in ("cpu", "cuda")

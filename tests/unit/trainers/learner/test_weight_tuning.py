@@ -13,8 +13,8 @@ from plumbob.configs.settings.offline_objectives import DpoLoss
 from plumbob.configs.settings.training import KtoSettings
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
-from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, response_logprobs, step_batch
-from plumbob.trainers.offline.kto import KtoBatch, kto_passes
+from plumbob.trainers.offline.dpo import dpo_loss_terms, pair_logprobs, response_logprobs, step_batch
+from plumbob.trainers.offline.kto import KtoBatch, kto_loss_terms
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions
 from tests.support.learner_ranks import (
     IN_TWO,
@@ -125,14 +125,14 @@ PAIRS = [(2, 3, 2), (3, 1, 5)]
 
 
 def dpo_step(case: LearnerCase) -> tuple[Any, State]:
-    learner = tiny_learner(case, passes=dpo_passes(DpoLoss(beta=BETA)))
+    learner = tiny_learner(case, loss_terms=dpo_loss_terms(DpoLoss(beta=BETA)))
     pairs = ragged_pairs(PAIRS)
     batch = step_batch(pairs, learner.compute(pairs, "reference", pair_logprobs))
     return learner.update(batch, UpdatePlan(len(PAIRS), 1, 1.0, 0)), numpy_state(learner)
 
 
 def kto_step(case: LearnerCase) -> tuple[Any, State]:
-    learner = tiny_learner(case, passes=kto_passes(KtoSettings(beta=BETA, desirable_weight=1.5)))
+    learner = tiny_learner(case, loss_terms=kto_loss_terms(KtoSettings(beta=BETA, desirable_weight=1.5)))
     responses = ragged_pairs(PAIRS).chosen
     reference = learner.compute(responses, "reference", response_logprobs)
     batch = KtoBatch(responses, np.array([True, False]), reference, KL)

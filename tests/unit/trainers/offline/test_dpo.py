@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plumbob.configs.settings.offline_objectives import PreferenceLoss
-from plumbob.trainers.offline.dpo import DpoBatch, dpo_passes, step_batch
+from plumbob.trainers.offline.dpo import DpoBatch, dpo_loss_terms, step_batch
 from tests.support.ragged_batches import ragged_pairs
 from tests.unit.trainers.algorithms.test_preference_losses import EVERY
 
@@ -24,7 +24,7 @@ def gradient_of(loss: PreferenceLoss, batches: list[DpoBatch]) -> tuple[float, t
         assert temperature == 1.0
         return torch.where(asked, table[ids] * (1 + 0.1 * torch.arange(ids.shape[1])), 0.0)
 
-    (only,) = dpo_passes(loss)
+    (only,) = dpo_loss_terms(loss)
     total = torch.stack([only.loss_sum(forward, batch).loss for batch in batches]).sum()
     total.backward()
     assert table.grad is not None

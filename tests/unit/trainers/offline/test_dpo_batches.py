@@ -8,7 +8,7 @@ import torch
 
 from plumbob.configs.settings.offline_objectives import DpoLoss, OrpoLoss
 from plumbob.data.tokenization import PairBatch, TokenSequence, collate
-from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, stack, step_batch
+from plumbob.trainers.offline.dpo import dpo_loss_terms, pair_logprobs, stack, step_batch
 from tests.support.padding_sides import pairs_padded_on_the_left
 
 
@@ -45,7 +45,7 @@ def test_dpo_by_hand() -> None:
     # beta 2, references -1.0 and -0.2 for pair 0: margin 2 ((-1.5 + 1.0) - (-0.2 + 0.2)) = -1; pair 1: 0.
     # Loss ln(1 + e) + ln 2 = 1.313262 + 0.693147; one wrong, one tie: 0.5 right.
     batch = step_batch(pairs(), np.array([[-1.0, -0.2], [-0.2, -0.2]], np.float32))
-    (only,) = dpo_passes(DpoLoss(beta=2.0))
+    (only,) = dpo_loss_terms(DpoLoss(beta=2.0))
     found = only.loss_sum(tenths, batch)
     assert float(found.loss) == pytest.approx(2.006409, abs=1e-5)
     assert {name: float(value) for name, value in found.statistics.items()} == pytest.approx(
@@ -64,7 +64,7 @@ def test_orpo_of_sequences_by_hand(on_left: bool) -> None:
     given = pairs_padded_on_the_left(pairs()) if on_left else pairs()
     batch = step_batch(given, np.zeros((2, 2), np.float32))
     logprobs = (-torch.from_numpy(stack(given).input_ids) / 10).requires_grad_()
-    (only,) = dpo_passes(OrpoLoss(weight=0.5, likelihood="sequence"))
+    (only,) = dpo_loss_terms(OrpoLoss(weight=0.5, likelihood="sequence"))
     found = only.loss_sum(lambda ids, attended, asked, temperature: torch.where(asked, logprobs, 0.0), batch)
     assert found.loss.item() / only.count(batch) == pytest.approx(0.52 + (0.684327 + 0.346574) / 2, abs=1e-6)
     assert float(found.statistics["nll"]) / only.count(batch) == pytest.approx(0.52)
@@ -85,7 +85,7 @@ def test_orpo_of_sequences_by_hand(on_left: bool) -> None:
 @pytest.mark.parametrize(("likelihood", "num_asked"), [("response", 6), ("sequence", 7)])
 def test_a_prompt_is_asked_about_where_its_likelihood_is_learnt(likelihood: Any, num_asked: int) -> None:
     # Six tokens of responses; of the chosen side's prompts only the 9 stands behind another token.
-    (only,) = dpo_passes(OrpoLoss(likelihood=likelihood))
+    (only,) = dpo_loss_terms(OrpoLoss(likelihood=likelihood))
     masks: list[torch.Tensor] = []
 
     def forward(ids: Any, attended: Any, asked: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -11,7 +11,7 @@ from plumbob.configs.load_run import load_run
 from plumbob.configs.settings.offline_objectives import DpoLoss, OrpoLoss, PreferenceLoss, SimpoLoss
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
-from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, step_batch, with_reference
+from plumbob.trainers.offline.dpo import dpo_loss_terms, pair_logprobs, step_batch, with_reference
 from tests.support.learner_ranks import LearnerCase, Ranks, numpy_state, this_rank, tiny_learner
 from tests.support.padding_sides import pairs_padded_on_the_left
 from tests.support.ragged_batches import ragged_pairs
@@ -24,7 +24,7 @@ PLAN = UpdatePlan(minibatch_size=8, num_epochs=1, learning_rate_scale=1.0, seed=
 def updated(
     case: LearnerCase, loss: PreferenceLoss, reference: np.ndarray | None, on_left: bool = False
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    learner = tiny_learner(case, passes=dpo_passes(loss))
+    learner = tiny_learner(case, loss_terms=dpo_loss_terms(loss))
     learners: Any = learner
     if reference is None:  # Without a reference nothing is computed, by one rank or by several.
         batch = with_reference(ragged_pairs(PAIRS), loss, learners)
@@ -36,7 +36,9 @@ def updated(
 
 
 def reference_logprobs(case: LearnerCase) -> np.ndarray:
-    return tiny_learner(case, passes=dpo_passes(DpoLoss())).compute(ragged_pairs(PAIRS), "reference", pair_logprobs)
+    return tiny_learner(case, loss_terms=dpo_loss_terms(DpoLoss())).compute(
+        ragged_pairs(PAIRS), "reference", pair_logprobs
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Stages that learn from several files in shares: what is read, said and shown, and in which order it is taken."""
+"""Stages that learn from a mixture of files: what is read, said and shown, and in which order it is taken."""
 
 import json
 from pathlib import Path

@@ -19,7 +19,7 @@ from plumbob.configs.settings.training import KtoSettings
 from plumbob.core.errors import UserError
 from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, join_rows, merge_results
-from plumbob.trainers.offline.kto import KtoBatch, balance_notes, estimated_kl, kto_passes, mismatched, prepare_kto
+from plumbob.trainers.offline.kto import KtoBatch, balance_notes, estimated_kl, kto_loss_terms, mismatched, prepare_kto
 from tests.support.learner_ranks import LearnerCase, Ranks, numpy_state, tiny_learner
 from tests.support.padding_sides import padded_on_the_left
 from tests.support.tiny_policy import write_policy
@@ -44,7 +44,7 @@ def test_the_pass_of_ragged_responses_by_hand(side: Callable[[TokenBatch], Token
     # beta (u - z0) = 0 (a tie: half right) and -0.5, which agrees with "bad".
     responses = side(collate([sequence([5], [6, 7, 2]), sequence([8, 9], [2])], pad_id=0))
     batch = KtoBatch(responses, np.array([True, False]), np.array([-2.5, -0.2], np.float32), 1.0)
-    (only,) = kto_passes(SETTINGS)
+    (only,) = kto_loss_terms(SETTINGS)
     found = only.loss_sum(tenths, batch)
     # 2 x 0.5 + 3 sigmoid(-0.5) = 1 + 3 x 0.377541.
     statistics = {"loss": 2.132622, "accuracy": 1.5, "margin": 0.5, "reward": 0.5, "kl": 2.0}
@@ -110,7 +110,7 @@ def gradient_of(batches: list[KtoBatch]) -> tuple[float, torch.Tensor]:
     def forward(ids: Any, attended: Any, asked: Any, temperature: float) -> torch.Tensor:
         return torch.where(asked, table[ids] * (1 + 0.1 * torch.arange(ids.shape[1])), 0.0)
 
-    (only,) = kto_passes(SETTINGS)
+    (only,) = kto_loss_terms(SETTINGS)
     total = torch.stack([only.loss_sum(forward, batch).loss for batch in batches]).sum()
     total.backward()
     assert table.grad is not None
@@ -156,11 +156,11 @@ class FromRanks:
 
 
 def computed(case: LearnerCase, batch: Any, role: Any, function: Any) -> np.ndarray:
-    return tiny_learner(case, passes=kto_passes(SETTINGS)).compute(batch, role, function)
+    return tiny_learner(case, loss_terms=kto_loss_terms(SETTINGS)).compute(batch, role, function)
 
 
 def updated(case: LearnerCase, batch: KtoBatch) -> tuple[Any, dict[str, np.ndarray]]:
-    learner = tiny_learner(case, passes=kto_passes(SETTINGS))
+    learner = tiny_learner(case, loss_terms=kto_loss_terms(SETTINGS))
     result = learner.update(batch, UpdatePlan(minibatch_size=8, num_epochs=1, learning_rate_scale=1.0, seed=0))
     return result, numpy_state(learner)
 

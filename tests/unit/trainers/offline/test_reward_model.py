@@ -26,7 +26,7 @@ from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
 from plumbob.trainers.offline.reward_batch import RewardBatch, RewardModule, collate_responses, response_rewards
-from plumbob.trainers.offline.reward_model import batch_loss, check_encoder, feedback_metrics, reward_passes
+from plumbob.trainers.offline.reward_model import batch_loss, check_encoder, feedback_metrics, reward_loss_terms
 from tests.support.learner_ranks import Ranks, numpy_state, this_rank
 from tests.support.padding_sides import judged_padded_on_the_left
 from tests.support.tiny_scorer import bert_tokenizer
@@ -138,7 +138,7 @@ def reward_learner(zero_stage: int, micro_batch_size: int, objective: RewardObje
     training = RewardTrainingSettings(learning_rate=1e-3, max_grad_norm=1e6)
     learner_settings = LearnerSettings(micro_batch_size=micro_batch_size, zero_stage=zero_stage)  # type: ignore[arg-type]
     engine = Engine(module, [group], training, learner_settings, zero_stage, this_rank())
-    return Learner(module, reward_passes(objective), engine, NoArtifact(), this_rank(), learner_settings)
+    return Learner(module, reward_loss_terms(objective), engine, NoArtifact(), this_rank(), learner_settings)
 
 
 def updated(

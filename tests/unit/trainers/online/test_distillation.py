@@ -20,7 +20,7 @@ from plumbob.models.loading import open_policy
 from plumbob.reward.scorer import ScoreRequest, Unrewarded
 from plumbob.trainers.distillation.teachers import prepare_teachers, teacher_metrics, teacher_numbers
 from plumbob.trainers.online.experience import LogprobsAndValues, TeacherLogprobs, make_experience
-from plumbob.trainers.online.objective import ppo_passes
+from plumbob.trainers.online.objective import ppo_loss_terms
 from plumbob.trainers.online.part_rewards import with_totals
 from plumbob.trainers.online.trajectories import collate_rollouts
 from tests.support.ragged_batches import NAN, ragged
@@ -91,7 +91,7 @@ def test_the_full_forms_pass_by_hand() -> None:
     kl = torch.tensor([[9.0, 9.0, 0.5, 0.25, 9.0], [9.0, 2.0, 9.0, 9.0, 1.0], [9.0] * 5])
     for mean, total, count in (("token", 3.75, 4.0), ("response", 1.875, 2.0)):
         ppo = settings(Distillation(), loss_mean=mean)
-        (whole,) = ppo_passes(ppo, 0.7)
+        (whole,) = ppo_loss_terms(ppo, 0.7)
         experience, _ = experience_of(ppo)
         given: list[Any] = []
 

@@ -87,7 +87,7 @@ def test_rewards_of_turns_are_earned_where_the_turns_end():
     rollouts = ragged()
     rollouts[1] = replace(rollouts[1], episode=EpisodeRecord((EpisodeTurn(0, "a", 2.0), EpisodeTurn(3, "b", 5.0))))
     trajectories = collate_rollouts(rollouts, pad_id=0)
-    at_turns, stats = golden(trajectories=trajectories, turn_scale=1.0)
+    at_turns, stats = golden(trajectories=trajectories, turn_reward_scale=1.0)
     assert at_turns.critic.returns[1].tolist() == pytest.approx([0, 2.425, 0, 0, 1.8], abs=1e-6)
     assert at_turns.advantages[1].tolist() == pytest.approx([0, 1.425, 0, 0, 2.3], abs=1e-6)
     # What does not count by itself is in the score alone, and what the whole response earned is the same.

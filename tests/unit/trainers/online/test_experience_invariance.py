@@ -59,7 +59,7 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
     order = torch.tensor(data.draw(st.permutations(range(num_rows))))
     ppo = PpoSettings(estimator=estimator, loss_mean=data.draw(st.sampled_from(["token", "response"])))
 
-    turn_scale = data.draw(st.sampled_from([0.0, 0.5]))
+    turn_reward_scale = data.draw(st.sampled_from([0.0, 0.5]))
 
     columns = torch.arange(width + padding)
     on_left = data.draw(st.booleans())
@@ -78,9 +78,9 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
     assert forward.values is not None
     numbers = (forward.logprobs, forward.ref_logprobs, forward.values)
     wide_forward = LogprobsAndValues(*(padded(tensor, NAN) for tensor in numbers))
-    narrow_result, narrow_stats, _ = make_experience(trajectories, scores, forward, ppo, 0.1, 3, 64, turn_scale)
+    narrow_result, narrow_stats, _ = make_experience(trajectories, scores, forward, ppo, 0.1, 3, 64, turn_reward_scale)
     wide_result, wide_stats, _ = make_experience(
-        permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3, 64, turn_scale
+        permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3, 64, turn_reward_scale
     )
     for name, expected in tensors(narrow_result).items():
         found = turned_back(tensors(wide_result)[name])

@@ -36,9 +36,9 @@ from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
-from plumbob.trainers.offline.dpo import dpo_passes, pair_logprobs, step_batch
+from plumbob.trainers.offline.dpo import dpo_loss_terms, pair_logprobs, step_batch
 from plumbob.trainers.online.collector import StepResponses
-from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions, ppo_passes
+from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions, ppo_loss_terms
 from plumbob.trainers.online.ppo import learn
 from plumbob.verify.local_learner import OneRank
 from tests.support.learner_ranks import LearnerCase, Ranks, tiny_learner, write_tiny_llama
@@ -127,7 +127,7 @@ def run_ppo_to_its_end(
     case: LearnerCase, estimator: Estimator, num_steps: int, num_samples: int
 ) -> tuple[float, float, float]:
     ppo = ppo_settings(estimator, num_steps, num_samples)
-    learner = tiny_learner(case, ppo, ppo_passes(ppo, 1.0))
+    learner = tiny_learner(case, ppo, ppo_loss_terms(ppo, 1.0))
     # No more of a run is read than these.
     reward = ScorerSettings(model="rewards are exact")
     run: Any = SimpleNamespace(ppo=ppo, rollout=RolloutSettings(), reward=reward, seed=0)
@@ -158,7 +158,7 @@ def sequences(responses: Sequence[int]) -> list[TokenSequence]:
 
 def run_dpo_to_its_end(case: LearnerCase, num_steps: int) -> tuple[float, float, float]:
     settings = PpoSettings(learning_rate=5e-3, schedule="linear")
-    learner = tiny_learner(case, settings, dpo_passes(DpoLoss(beta=BETA)))
+    learner = tiny_learner(case, settings, dpo_loss_terms(DpoLoss(beta=BETA)))
     chosen, rejected = zip(*exact_pairs(), strict=True)
     pairs = PairBatch(collate(sequences(chosen), EOS), collate(sequences(rejected), EOS))
     batch = step_batch(pairs, learner.compute(pairs, "reference", pair_logprobs))

@@ -1,4 +1,4 @@
-"""What a step measures, by hand: entropy, repetition, the second judge, staleness, and how far the sampler is off."""
+"""What a step measures, by hand: entropy, repetition, the gold reward, staleness, and how far the sampler is off."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from plumbob.reward.gold_reward import GOLD_PART
 from plumbob.reward.scorer import Score
-from plumbob.reward.second_judge import JUDGE_PART
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import (
     entropy,
     fresh_gap,
-    judge_reward,
+    gold_reward,
     kinds_of_failures,
     measure_step,
     part_metrics,
@@ -34,7 +34,7 @@ def response(prompt: list[int], tokens: list[int], mask: list[bool]) -> Rollout:
     return Rollout(request, "stop", "", ids, zeros, zeros.astype(np.int32), np.array(mask, np.bool_), "w")
 
 
-def test_entropy_repetition_and_the_judge_of_one_step() -> None:
+def test_entropy_repetition_and_the_gold_reward_of_one_step() -> None:
     rollouts = (
         response([1], [7, 8], [True, True]),
         response([1, 1], [7, 8], [True, True]),
@@ -42,12 +42,12 @@ def test_entropy_repetition_and_the_judge_of_one_step() -> None:
         response([1], [4, 5], [True, False]),
     )
     logprobs = torch.tensor([[0, -1, -2, 99], [0, 99, -3, -4], [0, -5, 99, 99], [0, -6, 99, 99]], dtype=torch.float32)
-    scores = tuple(Score(0.0, {JUDGE_PART: judged}) for judged in (1.0, 2.0, 3.0, 6.0))
+    scores = tuple(Score(0.0, {GOLD_PART: judged}) for judged in (1.0, 2.0, 3.0, 6.0))
     computed = LogprobsAndValues(logprobs=logprobs, ref_logprobs=logprobs, values=None)
-    # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four responses are the same; the judge's mean: 3.
+    # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four responses are the same; gold's mean: 3.
     assert (entropy(rollouts, computed), repeated_share(rollouts)) == (3.5, 0.5)
-    assert judge_reward(scores) == 3.0
-    assert judge_reward([Score(0.0, {}) for _ in scores]) is None
+    assert gold_reward(scores) == 3.0
+    assert gold_reward([Score(0.0, {}) for _ in scores]) is None
 
 
 def rollout(place: int, prompt: list[int], response: list[int]) -> Rollout:
@@ -77,7 +77,7 @@ def test_a_step_by_its_names_on_disk() -> None:
     # The last token is of version 3, and the step learns at version 4: gaps 0.1 and 0 of its own tokens.
     aged = replace(rollout(0, [5], [6, 7, 2]), versions=np.array([4, 4, 3], np.int32))
     logprobs = torch.tensor([[0.0, -0.5, -0.7, -0.6]])
-    responses = StepResponses((aged,), (Score(2.0, {JUDGE_PART: 0.25}),), (), 3, 1, sampler_idle_s=1.5)
+    responses = StepResponses((aged,), (Score(2.0, {GOLD_PART: 0.25}),), (), 3, 1, sampler_idle_s=1.5)
     stats = ExperienceStats(1, 0, 3, 2.0, 0.0, 0.125, 1.75, 0.0, 3.0, 0.2, 0.4, 0.0, None)
     update = {"policy_loss": -0.5, "update_kl": 0.01, "policy_grad_norm": 2.0}
     update |= {"kl_coefficient": 0.05, "learning_rate": 1e-4}
@@ -91,7 +91,7 @@ def test_a_step_by_its_names_on_disk() -> None:
             **{"sampler_gap_mean": 0.2, "sampler_gap_max": 0.4, "sampler_gap_fresh": 0.05, "sampler_idle_s": 1.5},
             **{"policy_loss": -0.5, "update_kl": 0.01, "policy_grad_norm": 2.0},
             **{"kl_coefficient": 0.05, "learning_rate": 1e-4, "entropy": 0.6, "repeated_share": 0.0},
-            **{"num_rounds": 3, "num_dropped_groups": 0.5, "num_flat_groups": 1, "judge_reward": 0.25},
+            **{"num_rounds": 3, "num_dropped_groups": 0.5, "num_flat_groups": 1, "gold_reward": 0.25},
             **{"staleness_mean": 1 / 3, "staleness_max": 1, "tokens_per_s": 0.5},
         }
     )

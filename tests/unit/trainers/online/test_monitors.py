@@ -24,7 +24,7 @@ from plumbob.trainers.online.monitors import Alarm, Monitors, Trend, monitor_res
 from plumbob.trainers.online.step_metrics import StepMetrics
 
 QUIET = {
-    **{"kl": 1.0, "reward": 0.0, "judge_reward": 0.0, "entropy": 2.0, "repeated_share": 0.1},
+    **{"kl": 1.0, "reward": 0.0, "gold_reward": 0.0, "entropy": 2.0, "repeated_share": 0.1},
     **{
         "sampler_gap_fresh": 1e-6,
         "answer_tokens_mean": 10.0,
@@ -119,28 +119,28 @@ def test_an_action_may_stop_the_run_or_look_away() -> None:
     assert alarms(high, settings(kl=KlMonitorSettings(action="off"))) == []
 
 
-def test_over_optimisation_is_reward_up_and_judge_down() -> None:
+def test_over_optimisation_is_reward_up_and_gold_reward_down() -> None:
     # Over steps 1 to 4 the slopes are 0.8 and -0.8 with the standard error worked out above: 1.886 of them.
     up, down = [1.0, 3.0, 2.0, 4.0], [4.0, 2.0, 3.0, 1.0]
     ppo = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.88))
-    assert names(steps(4, reward=up, judge_reward=down), ppo) == [("over_optimisation", 4)]
-    (alarm,) = alarms(steps(4, reward=up, judge_reward=down), ppo)
+    assert names(steps(4, reward=up, gold_reward=down), ppo) == [("over_optimisation", 4)]
+    (alarm,) = alarms(steps(4, reward=up, gold_reward=down), ppo)
     assert "rose by 0.8 a step" in alarm.message and "fell by 0.8" in alarm.message
     for reward, judged in ((up, up), (down, down), (down, up), (up, [2.0] * 4)):
-        assert alarms(steps(4, reward=reward, judge_reward=judged), ppo) == []
+        assert alarms(steps(4, reward=reward, gold_reward=judged), ppo) == []
     strict = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.89))
-    assert alarms(steps(4, reward=up, judge_reward=down), strict) == []
-    # One step fewer than the window, or no second judge: nothing is known.
-    assert alarms(steps(3, reward=up, judge_reward=down), ppo) == []
-    alone = [replace(step, judge_reward=None) for step in steps(4, reward=up)]
+    assert alarms(steps(4, reward=up, gold_reward=down), strict) == []
+    # One step fewer than the window, or no gold reward: nothing is known.
+    assert alarms(steps(3, reward=up, gold_reward=down), ppo) == []
+    alone = [replace(step, gold_reward=None) for step in steps(4, reward=up)]
     assert alarms(alone, ppo) == []
 
 
 def test_over_optimisation_is_of_the_last_steps_alone() -> None:
     ppo = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.88))
-    # Before the window the judge rose steeply and the reward fell; in it they are as above.
+    # Before the window the gold reward rose steeply and the reward fell; in it they are as above.
     reward, judged = [90.0, 60.0, 30.0, 0.0, 1.0, 3.0, 2.0, 4.0], [0.0, 30.0, 60.0, 90.0, 4.0, 2.0, 3.0, 1.0]
-    assert [alarm.name for alarm in alarms(steps(8, reward=reward, judge_reward=judged), ppo)] == ["over_optimisation"]
+    assert [alarm.name for alarm in alarms(steps(8, reward=reward, gold_reward=judged), ppo)] == ["over_optimisation"]
 
 
 def test_collapse_is_entropy_far_below_the_first_steps() -> None:

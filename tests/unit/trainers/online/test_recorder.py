@@ -14,11 +14,11 @@ from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, Rollout,
 from plumbob.trainers.online.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues, TeacherLogprobs, make_experience
 from plumbob.trainers.online.measure_step import episode_metrics
-from plumbob.trainers.online.objective import learnt_rows
-from plumbob.trainers.online.part_rewards import LearntScores
+from plumbob.trainers.online.objective import train_rows
+from plumbob.trainers.online.part_rewards import CombinedScores
 from plumbob.trainers.online.recorder import step_notes
 from plumbob.trainers.online.step_metrics import ExperienceStats
-from plumbob.trainers.online.token_journal.journal_rows import LearntStep, journal_rows
+from plumbob.trainers.online.token_journal.journal_rows import StepUpdate, journal_rows
 from plumbob.trainers.online.trajectories import collate_rollouts
 
 
@@ -47,9 +47,9 @@ def rows_of(computed: LogprobsAndValues, estimator: Estimator) -> list[JournalRo
     """Of `RESPONSES`, after an update that measured no tokens."""
     trajectories, scores = collate_rollouts(RESPONSES.rollouts, 0), torch.tensor([1.0, 2.0, 3.0])
     made = make_experience(trajectories, scores, computed, PpoSettings(estimator=estimator), 0.1, 4, 8)
-    learnt = learnt_rows(estimator, made.experience, computed, trajectories.groups)
+    learnt = train_rows(estimator, made.experience, computed, trajectories.groups)
     return journal_rows(
-        RESPONSES, computed, LearntStep(made.experience, LearntScores(scores, {}), made.earned, learnt, {})
+        RESPONSES, computed, StepUpdate(made.experience, CombinedScores(scores, {}), made.earned, learnt, {})
     )
 
 

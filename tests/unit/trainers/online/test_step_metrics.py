@@ -12,7 +12,7 @@ LINE = {
     **{"staleness_mean": 0.5, "staleness_max": 1.0, "tokens_per_s": 0.5},
 }
 MORE = {
-    **{"explained_variance": 0.3, "judge_reward": 0.25, "policy_loss": -0.5, "kl_loss": 0.1},
+    **{"explained_variance": 0.3, "gold_reward": 0.25, "policy_loss": -0.5, "kl_loss": 0.1},
     **{
         "policy_grad_norm": 2.0,
         "update_kl": 0.01,
@@ -27,14 +27,14 @@ def test_what_is_on_disk_comes_back() -> None:
     for line in (LINE, LINE | MORE):
         assert StepMetrics.from_disk(line).on_disk() == line
     found = StepMetrics.from_disk(LINE | MORE | {"alarm_kl": 1.0})
-    assert (found.experience.score_mean, found.experience.kl_mean, found.judge_reward) == (2.0, 0.125, 0.25)
+    assert (found.experience.score_mean, found.experience.kl_mean, found.gold_reward) == (2.0, 0.125, 0.25)
     assert (found.rounds, found.objective) == (RoundMetrics(3, 0.5, 1), {"policy_loss": -0.5, "kl_loss": 0.1})
 
 
 def test_what_was_not_measured_is_none_and_what_an_older_run_has_not_is_nan() -> None:
     found = StepMetrics.from_disk({name: value for name, value in LINE.items() if name not in ("entropy", "kl")})
     assert math.isnan(found.entropy) and math.isnan(found.experience.kl_mean)
-    optional = (found.judge_reward, found.policy_grad_norm, found.update_kl, found.experience.explained_variance)
+    optional = (found.gold_reward, found.policy_grad_norm, found.update_kl, found.experience.explained_variance)
     assert optional == (None,) * 4 and found.rounds is None
 
 

@@ -25,9 +25,9 @@ from plumbob.configs.settings.training import KtoSettings
 from plumbob.data.records import LabelledResponse, PreferencePair
 from plumbob.data.tokenization import PairBatch, collate, encode_labelled, encode_pairs
 from plumbob.models.policy import PolicyModel
-from plumbob.trainers.learner.learner_protocol import Pass
-from plumbob.trainers.offline.dpo import DpoBatch, dpo_passes, pair_logprobs, response_logprobs, step_batch
-from plumbob.trainers.offline.kto import KtoBatch, estimated_kl, kto_passes
+from plumbob.trainers.learner.learner_protocol import LossTerm
+from plumbob.trainers.offline.dpo import DpoBatch, dpo_loss_terms, pair_logprobs, response_logprobs, step_batch
+from plumbob.trainers.offline.kto import KtoBatch, estimated_kl, kto_loss_terms
 from tests.support.tiny_policy import write_policy
 
 trl = pytest.importorskip("trl")
@@ -92,7 +92,7 @@ def gradient_of(loss: torch.Tensor, model: torch.nn.Module) -> Found:
     return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def ours(only: Pass[Any], batch: Any, model: Any) -> Found:
+def ours(only: LossTerm[Any], batch: Any, model: Any) -> Found:
     """As a learner makes it: the pass's sum over its count."""
     causal_lm = copy.deepcopy(model)
     policy = PolicyModel(causal_lm, {"policy": None})
@@ -132,7 +132,7 @@ def our_pairs(world: PairModels, with_reference: bool) -> DpoBatch:
 
 
 def check_pairs(loss: PreferenceLoss, world: PairModels, expected: Found, with_reference: bool = True) -> None:
-    (only,) = dpo_passes(loss)
+    (only,) = dpo_loss_terms(loss)
     check_same(ours(only, our_pairs(world, with_reference), world.model), expected)
 
 
@@ -229,5 +229,5 @@ def test_kto(world: PairModels, tmp_path: Path) -> None:
     responses = collate([sequence for sequence, _ in records], world.tokenizer.pad_token_id)
     desirable = np.array([desirable for _, desirable in records])
     batch = KtoBatch(responses, desirable, learners.compute(responses, "reference", response_logprobs), kl)
-    (only,) = kto_passes(KtoSettings(beta=0.3, desirable_weight=1.5, undesirable_weight=0.5))
+    (only,) = kto_loss_terms(KtoSettings(beta=0.3, desirable_weight=1.5, undesirable_weight=0.5))
     check_same(ours(only, batch, world.model), expected)

@@ -12,7 +12,7 @@ from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.data.records import Ranking
 from plumbob.reward.reward_models.bert_encoding import EncodedPair
 from plumbob.trainers.offline.reward_batch import RewardModule, collate_responses, encode_responses
-from plumbob.trainers.offline.reward_model import reward_passes
+from plumbob.trainers.offline.reward_model import reward_loss_terms
 from tests.support.tiny_scorer import bert_tokenizer, write_scorer
 
 trl = pytest.importorskip("trl")
@@ -63,7 +63,7 @@ def trls(model: Any, margins: list[float] | None, folder: Path) -> Found:
 def ours(model: Any, objective: BradleyTerry, margins: list[float] | None) -> Found:
     """As a learner makes it: the pass's sum over its count."""
     classifier = copy.deepcopy(model).eval()
-    (only,) = reward_passes(objective)
+    (only,) = reward_loss_terms(objective)
     batch = collate_responses(bert_tokenizer(), pairs(), margins)
     return gradient_of(
         only.loss_sum(RewardModule(classifier, takes_types=True), batch).loss / only.count(batch), classifier

@@ -14,7 +14,7 @@ from plumbob.configs.settings.offline_objectives import DpoLoss, IpoLoss, Prefer
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.algorithms.advantages import best_and_worst
 from plumbob.trainers.online.experience import Experience, LogprobsAndValues, loss_weights
-from plumbob.trainers.online.objective import learnt_rows, ppo_passes
+from plumbob.trainers.online.objective import ppo_loss_terms, train_rows
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
 from plumbob.trainers.online.objectives.ranked_responses import ResponsePairs, row_of_each
 
@@ -60,7 +60,7 @@ def test_which_row_each_group_has() -> None:
 
 
 def test_the_best_of_each_group_is_learnt_alone() -> None:
-    batch, index = learnt_rows(BestOfN(), experience("response"), COMPUTED, GROUPS)
+    batch, index = train_rows(BestOfN(), experience("response"), COMPUTED, GROUPS)
     assert isinstance(batch, Experience) and index.tolist() == BEST
     # The longest has 3 tokens after its prompt: a column of padding is left out.
     assert batch.input_ids.tolist() == NUMBERS[BEST, :4].tolist()
@@ -88,10 +88,10 @@ def test_the_best_of_each_group_is_learnt_alone() -> None:
 def test_the_gradient_of_the_best_is_that_of_their_likelihood(
     mean: Mean, count: float, slopes: list[list[float]]
 ) -> None:
-    batch, _ = learnt_rows(BestOfN(), experience(mean), COMPUTED, GROUPS)
+    batch, _ = train_rows(BestOfN(), experience(mean), COMPUTED, GROUPS)
     assert isinstance(batch, Experience)
     settings = PpoSettings(estimator=BestOfN(), loss_mean=mean)
-    (policy,) = ppo_passes(settings, 1.0)
+    (policy,) = ppo_loss_terms(settings, 1.0)
     logprobs = batch.old_logprobs.clone().requires_grad_()
     policy.loss_sum(lambda *_: logprobs, batch).loss.backward()
     assert policy.count(batch) == pytest.approx(count)
@@ -99,7 +99,7 @@ def test_the_gradient_of_the_best_is_that_of_their_likelihood(
 
 
 def pairs() -> ResponsePairs:
-    batch, index = learnt_rows(OnlineDpo(), experience(), COMPUTED, GROUPS)
+    batch, index = train_rows(OnlineDpo(), experience(), COMPUTED, GROUPS)
     assert isinstance(batch, ResponsePairs) and index.tolist() == BEST
     return batch
 
@@ -121,7 +121,7 @@ def test_the_best_and_the_worst_of_each_group_are_one_row() -> None:
 def loss_of(loss: PreferenceLoss, batch: ResponsePairs, tokens: Tensor) -> tuple[Tensor, dict[str, float], float]:
     """Gradient by the log-probs of all tokens, the statistics' means and the loss's; `tokens`: log pi of [2G, T]."""
     settings = PpoSettings(estimator=OnlineDpo(loss=loss), samples_per_prompt=2)
-    (policy,) = ppo_passes(settings, 0.7)
+    (policy,) = ppo_loss_terms(settings, 0.7)
     logprobs = tokens.clone().requires_grad_()
     asked: list[tuple[object, ...]] = []
 
@@ -180,14 +180,14 @@ def test_any_loss_of_pairs_can_be_chosen_and_a_group_without_spread_is_in_none()
 
 def test_other_estimators_learn_from_the_experience_itself() -> None:
     made = experience()
-    batch, index = learnt_rows(Rloo(), made, COMPUTED, GROUPS)
+    batch, index = train_rows(Rloo(), made, COMPUTED, GROUPS)
     assert batch is made and index.tolist() == list(range(8))
 
 
 def test_every_step_has_as_many_rows() -> None:
     flat = replace(experience(), advantages=torch.zeros(8, 5))
     for estimator in (BestOfN(), OnlineDpo()):
-        batch, index = learnt_rows(estimator, flat, COMPUTED, GROUPS)
+        batch, index = train_rows(estimator, flat, COMPUTED, GROUPS)
         assert (batch.num_rows, index.tolist(), batch.lengths.tolist()) == (3, [0, 1, 4], [1, 1, 1])
-        (policy,) = ppo_passes(PpoSettings(estimator=estimator, samples_per_prompt=2), 1.0)
+        (policy,) = ppo_loss_terms(PpoSettings(estimator=estimator, samples_per_prompt=2), 1.0)
         assert policy.count(batch) == 0

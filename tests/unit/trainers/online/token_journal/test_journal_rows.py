@@ -35,9 +35,9 @@ from plumbob.trainers.online.experience import (
     TeacherLogprobs,
     make_experience,
 )
-from plumbob.trainers.online.objective import learnt_rows, policy_loss_sum
-from plumbob.trainers.online.part_rewards import LearntScores
-from plumbob.trainers.online.token_journal.journal_rows import LearntStep, journal_rows
+from plumbob.trainers.online.objective import policy_loss_sum, train_rows
+from plumbob.trainers.online.part_rewards import CombinedScores
+from plumbob.trainers.online.token_journal.journal_rows import StepUpdate, journal_rows
 from plumbob.trainers.online.trajectories import collate_rollouts
 
 PPO = PpoSettings(
@@ -110,13 +110,13 @@ def rows_of(
     if places:
         totals = torch.stack(list(places.values())).sum(dim=0)
     experience, _, earned = made(responses, known, ppo, totals)
-    learnt = learnt_rows(ppo.estimator, experience, known, collate_rollouts(responses.rollouts, 0).groups)
+    learnt = train_rows(ppo.estimator, experience, known, collate_rollouts(responses.rollouts, 0).groups)
     log = TokenLog(len(forwards))
     for epoch, forward in enumerate(forwards):
         log.epoch = epoch
         sums = policy_loss_sum(ppo, 1.0, forward, learnt.batch)
         log.add(np.arange(experience.num_rows), sums.tokens)
-    step = LearntStep(experience, LearntScores(totals, places or {}), earned, learnt, log.joined())
+    step = StepUpdate(experience, CombinedScores(totals, places or {}), earned, learnt, log.joined())
     return journal_rows(responses, known, step)
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 
 from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT
-from plumbob.cluster.fleet.member import LossReason, LossRule, Member, PoolSnapshot
+from plumbob.cluster.fleet.member import Member, PoolSnapshot, WorkerLossReason, WorkerLossRule
 from plumbob.configs.settings.workers import ClusterSettings
 
 
-def loss_rules(cluster: ClusterSettings) -> tuple[LossRule, ...]:
+def worker_loss_rules(cluster: ClusterSettings) -> tuple[WorkerLossRule, ...]:
     """All that hold in a run, the first that holds first. A new one is a function below, and its setting in `cluster`.
 
     Besides these a member is lost that dies in a call, or fails at what another may do: that is known when the call
@@ -18,15 +18,15 @@ def loss_rules(cluster: ClusterSettings) -> tuple[LossRule, ...]:
     return (host_is_gone, partial(call_is_overdue, timeouts))
 
 
-def host_is_gone(member: Member, snapshot: PoolSnapshot) -> LossReason | None:
+def host_is_gone(member: Member, snapshot: PoolSnapshot) -> WorkerLossReason | None:
     """Ray takes its host for dead."""
     if member.node_id in snapshot.living_nodes:
         return None
     was = "" if member.task is None else f" while it was {member.task.work.doing}"
-    return LossReason(f"{member.actor.name}: its host {member.reservation.host.address} is gone{was}")
+    return WorkerLossReason(f"{member.actor.name}: its host {member.reservation.host.address} is gone{was}")
 
 
-def call_is_overdue(timeouts: Mapping[str, float], member: Member, snapshot: PoolSnapshot) -> LossReason | None:
+def call_is_overdue(timeouts: Mapping[str, float], member: Member, snapshot: PoolSnapshot) -> WorkerLossReason | None:
     """It has been at one call for too long. One that has ended is never too late: between two batches nobody looks.
 
     Args:
@@ -38,4 +38,4 @@ def call_is_overdue(timeouts: Mapping[str, float], member: Member, snapshot: Poo
     bound_s = timeouts[task.timeout]
     if snapshot.time_s - task.began <= bound_s:
         return None
-    return LossReason(f"{member.actor.name}: still {task.work.doing} after {bound_s:.0f} s ({task.timeout})")
+    return WorkerLossReason(f"{member.actor.name}: still {task.work.doing} after {bound_s:.0f} s ({task.timeout})")

@@ -7,7 +7,7 @@ from plumbob.configs.runs import PpoRun
 from plumbob.core.errors import UserError
 from plumbob.reward.open_scorer import open_scorer
 from plumbob.reward.scorer import ScoreRequest
-from plumbob.trainers.online.part_rewards import turn_scale
+from plumbob.trainers.online.part_rewards import turn_reward_scale
 
 GIVEN = ["policy.model=p", "data.prompts=x.jsonl", "rollout.environment.source=a.py:World"]
 ENVIRONMENT = "{kind: environment, weight: 0.5}"
@@ -27,7 +27,7 @@ LENGTH = "{kind: length, max: 5}"
 def test_by_its_weight_and_the_scale(parts: str, others: list[str], expected: float) -> None:
     run = load_run("ppo", [*GIVEN, f"reward.parts={parts}", *others])
     assert isinstance(run, PpoRun)
-    assert turn_scale(run) == expected
+    assert turn_reward_scale(run) == expected
 
 
 def test_the_part_is_what_all_turns_earned() -> None:
@@ -43,7 +43,7 @@ def test_the_part_is_what_all_turns_earned() -> None:
 @pytest.mark.parametrize(
     ("kind", "given"),
     [
-        ("ppo", ["policy.model=p", "data.prompts=x.jsonl", "reward.model=r", f"judge.parts=[{ENVIRONMENT}]"]),
+        ("ppo", ["policy.model=p", "data.prompts=x.jsonl", "reward.model=r", f"gold_reward.parts=[{ENVIRONMENT}]"]),
         ("ppo", ["policy.model=p", "data.prompts=x.jsonl", f"reward.parts=[{ENVIRONMENT}]"]),
     ],
 )

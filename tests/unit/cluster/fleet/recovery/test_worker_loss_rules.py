@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from plumbob.cluster.calls import BOOT_TIMEOUT, CALL_TIMEOUT, Actor
-from plumbob.cluster.fleet.member import LossReason, Member, PoolSnapshot
-from plumbob.cluster.fleet.recovery.loss_rules import host_is_gone, loss_rules
+from plumbob.cluster.fleet.member import Member, PoolSnapshot, WorkerLossReason
+from plumbob.cluster.fleet.recovery.worker_loss_rules import host_is_gone, worker_loss_rules
 from plumbob.cluster.fleet.reservations import Reservation
 from plumbob.cluster.fleet.work_queue import Preparation, Task, WorkBatch
 from plumbob.cluster.resources import Host, ResourceAmount
@@ -35,7 +35,7 @@ def member(task: Task | None) -> Member:
 )
 def test_a_host_that_is_gone(task: Task | None, reason: str) -> None:
     assert host_is_gone(member(task), HOUR) is None
-    assert host_is_gone(member(task), replace(HOUR, living_nodes=frozenset({"n2"}))) == LossReason(reason)
+    assert host_is_gone(member(task), replace(HOUR, living_nodes=frozenset({"n2"}))) == WorkerLossReason(reason)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_a_host_that_is_gone(task: Task | None, reason: str) -> None:
 def test_a_call_that_is_overdue(
     task: Task | None, call_timeout_s: float, boot_timeout_s: float, reason: str | None
 ) -> None:
-    _, overdue = loss_rules(ClusterSettings(call_timeout_s=call_timeout_s, boot_timeout_s=boot_timeout_s))
-    assert overdue(member(task), HOUR) == (None if reason is None else LossReason(reason))
+    _, overdue = worker_loss_rules(ClusterSettings(call_timeout_s=call_timeout_s, boot_timeout_s=boot_timeout_s))
+    assert overdue(member(task), HOUR) == (None if reason is None else WorkerLossReason(reason))
     # One that has ended is not late, though nobody has looked at it.
     assert overdue(member(task), replace(HOUR, ended=frozenset({"the call"}))) is None
 
 
 def test_the_host_is_the_reason_where_both_hold() -> None:
-    rules = loss_rules(ClusterSettings(call_timeout_s=1.0))
+    rules = worker_loss_rules(ClusterSettings(call_timeout_s=1.0))
     gone = replace(HOUR, living_nodes=frozenset[str]())
     found = [loss for rule in rules if (loss := rule(member(SAMPLING), gone)) is not None]
     assert [loss.reason.partition("is gone")[1] for loss in found] == ["is gone", ""]

@@ -1,12 +1,12 @@
-"""A second, held-out reward model beside the first: its scores are logged, and nothing learns from them."""
+"""The gold reward: a second reward model beside the first, whose scores are logged and never trained on."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 
-JUDGE_PART = "judge"
-"""The second reward model's total among a score's parts."""
+GOLD_PART = "gold_reward"
+"""The gold reward among a score's parts."""
 
 
 class SecondRewardScorer:
@@ -27,5 +27,5 @@ class SecondRewardScorer:
 def _joined(first: Score, second: Score) -> Score:
     failures = dict(first.failures)
     if second.failures:
-        failures[JUDGE_PART] = "; ".join(second.failures.values())
-    return replace(first, parts={**first.parts, JUDGE_PART: second.total}, failures=failures)
+        failures[GOLD_PART] = "; ".join(second.failures.values())
+    return replace(first, parts={**first.parts, GOLD_PART: second.total}, failures=failures)
