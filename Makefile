@@ -8,30 +8,45 @@ unexport PYTHONDONTWRITEBYTECODE
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-training test-rest test-runs test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table docs lint tree install smollm2 gpu-install lock clean
+.PHONY: demo test test-trainers test-optimum test-services test-rest test-runs test-pipeline test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table docs lint tree install smollm2 gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
 	$(BIN)/plumbob run toy $(SETTINGS)
 
-# Two halves at once, about a core each; what each printed is shown when it has ended.
+# In four parts, three of them at once on two cores: each computes with one thread, and some of them wait for programs to
+# run out of their time. What each printed is shown when it has ended.
 test: install
-	$(MAKE) --jobs=2 --output-sync=target test-training test-rest
+	$(MAKE) --jobs=3 --output-sync=target test-trainers test-services test-optimum test-rest
 
-test-training: install
-	$(BIN)/python -m pytest -m "not slow and not cluster" tests/optimum tests/unit/trainers
+FAST := -m "not slow and not cluster"
+SERVICES := $(addprefix tests/unit/,cluster driver reward rollout)
+OF_RUNS := $(addprefix tests/,e2e multihost slurm browser)
+test-trainers: install
+	$(BIN)/python -m pytest $(FAST) tests/unit/trainers
+
+test-optimum: install
+	$(BIN)/python -m pytest $(FAST) tests/optimum
+
+test-services: install
+	$(BIN)/python -m pytest $(FAST) $(SERVICES)
 
 test-rest: install
-	$(BIN)/python -m pytest -m "not slow and not cluster" tests --ignore=tests/optimum --ignore=tests/unit/trainers \
-	--ignore=tests/e2e --ignore=tests/multihost --ignore=tests/slurm --ignore=tests/browser
+	$(BIN)/python -m pytest $(FAST) tests $(addprefix --ignore=,tests/unit/trainers tests/optimum $(SERVICES) $(OF_RUNS))
 
-# Whole runs, also resumed, submitted and steered, and workers that come and go: again two halves.
+# Whole runs, also resumed, submitted and steered, and workers that come and go: again three parts at once.
 test-runs: install
-	$(MAKE) --jobs=2 --output-sync=target test-e2e test-workers
+	$(MAKE) --jobs=3 --output-sync=target test-e2e test-pipeline test-workers
 
+# Those that begin with the models of one small pipeline, which takes a while, and those that begin with their own.
 ENGINES := tests/e2e/test_vllm_*.py tests/e2e/test_serve.py
+OF_PIPELINE := $(addprefix tests/e2e/test_,eval.py grafana.py not_finite.py online.py pipeline.py \
+preferences.py qlora.py reference.py resume.py stages.py steering.py user_errors.py weight_tuning.py)
+test-pipeline: install
+	$(BIN)/python -m pytest $(OF_PIPELINE)
+
 test-e2e: install
-	$(BIN)/python -m pytest tests/e2e $(addprefix --ignore-glob=,$(ENGINES))
+	$(BIN)/python -m pytest tests/e2e $(addprefix --ignore-glob=,$(ENGINES) $(OF_PIPELINE))
 
 test-workers: install
 	$(BIN)/python -m pytest -m cluster tests/unit

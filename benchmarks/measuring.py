@@ -8,7 +8,7 @@ from statistics import mean, median
 from benchmarks.comparison import Row, compared, not_measured
 from benchmarks.material import Material
 from benchmarks.peer_run import PeerRun, run_peer
-from benchmarks.plumbob_run import PlumbobRun, SideError, run_plumbob
+from benchmarks.plumbob_run import HELD_OUT, PlumbobRun, SideError, run_plumbob
 from benchmarks.rows import PeerComparison
 from benchmarks.workload import Workload
 from plumbob.core.errors import UserError
@@ -73,7 +73,7 @@ def comparison_rows(comparison: PeerComparison, measured: Measured | Exception) 
 def _note(measured: Measured, variant: str) -> str:
     run, peer = measured.plumbob[-1], measured.peer[-1][variant]
     phases = sorted(
-        {name for each in run.phases[1:] for name in each} - {"heldout"}, key=lambda name: -run.phase_s(name)
+        {name for each in run.phases[1:] for name in each} - {HELD_OUT}, key=lambda name: -run.phase_s(name)
     )
     parts = ", ".join(f"{name} {run.phase_s(name):.2f}" for name in phases)
     lengths = ""

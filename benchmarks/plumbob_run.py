@@ -19,6 +19,8 @@ from benchmarks.workload import KL_COEFFICIENT, LEARNING_RATE, LORA_ALPHA, LORA_
 
 RUN_TIMEOUT_S = 1500.0
 NUM_CPUS = os.cpu_count() or 1
+HELD_OUT = "evaluate"
+"""The phase in which held-out records are measured, which nobody compares."""
 ESTIMATORS: Mapping[str, Mapping[str, Any]] = {
     "rloo": {"estimator": {"kind": "rloo"}, "kl": {"coefficient": KL_COEFFICIENT["rloo"]}},
     "grpo": {
@@ -53,7 +55,7 @@ class PlumbobRun:
     @property
     def whole_s(self) -> float:
         """All steps together, the first by its phases."""
-        first = sum(seconds for phase, seconds in self.phases[0].items() if phase != "heldout")
+        first = sum(seconds for phase, seconds in self.phases[0].items() if phase != HELD_OUT)
         return first + sum(self.steps)
 
     def phase_s(self, name: str) -> float:
@@ -121,19 +123,14 @@ def run_plumbob(work: Workload, folder: Path, changes: Mapping[str, str] = {}) -
     began = time.time()
     run_process([*command, *(f"{key}={value}" for key, value in changes.items())], folder)
     lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return read_run([json.loads(line) for line in lines], began, work.is_online)
+    return read_run([json.loads(line) for line in lines], began)
 
 
-def read_run(lines: Sequence[Mapping[str, Any]], began: float, is_online: bool) -> PlumbobRun:
-    """From the lines of a `metrics.jsonl`, whose times are seconds since the epoch as `began` is.
-
-    Of a stage that does not sample, "evaluate" is the measurement of held-out records, which nobody compares.
-    """
+def read_run(lines: Sequence[Mapping[str, Any]], began: float) -> PlumbobRun:
+    """From the lines of a `metrics.jsonl`, whose times are seconds since the epoch as `began` is."""
     phases = [dict(line["seconds"]) for line in lines]
-    if not is_online:
-        phases = [{"heldout" if name == "evaluate" else name: s for name, s in each.items()} for each in phases]
     steps = [
-        after["time"] - before["time"] - seconds.get("heldout", 0.0)
+        after["time"] - before["time"] - seconds.get(HELD_OUT, 0.0)
         for (before, after), seconds in zip(pairwise(lines), phases[1:], strict=True)
     ]
     return PlumbobRun(steps, phases, [line["metrics"] for line in lines], lines[0]["time"] - began)

@@ -53,7 +53,8 @@ def bars_of(rows: Sequence[Row]) -> list[Bar]:
         if row is None or row.plumbob is None or row.ratio is None:
             continue
         _, _, listed = row.note.partition("step in s: ")
-        phases = {phase: float(seconds) for phase, seconds in _PHASE.findall(listed.partition(";")[0])}
+        listed = listed.partition(";")[0].replace("evaluate", "logprobs")  # As rows measured before 2026-12-01 call it.
+        phases = {phase: float(seconds) for phase, seconds in _PHASE.findall(listed)}
         # A step takes its phases; TRL's takes longer by the ratio of their speeds.
         found += [
             before,

@@ -38,7 +38,7 @@ BUSY_S = 30.0
 def check_local(
     cluster: ClusterSettings, needs: tuple[ResourceNeed, ...], expected: Expected, is_running: bool = False
 ) -> None:
-    """A private Ray is as large as this machine, known before it starts.
+    """A private Ray cluster is as large as this machine, known before it starts.
 
     Args:
         is_running: it has been started already, perhaps with workers that this run takes over: it knows what is free.

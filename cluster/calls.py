@@ -181,7 +181,7 @@ def _death(call: Call, doing: str, error: RayError, oom_killed: str | None = Non
     return WorkerLost(f"{call.actor.name} died while {doing}: {why}\n{ending}", oom_killed, signal)
 
 
-def drain(results: Sequence[Any], timeout_s: float) -> None:
+def wait_ignoring_results(results: Sequence[Any], timeout_s: float) -> None:
     """Wait a while for calls whose results nobody needs, whether they succeed or not."""
     ended, _ = ray.wait(list(results), num_returns=len(results), timeout=timeout_s)
     for result in ended:

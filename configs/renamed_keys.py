@@ -41,6 +41,7 @@ RENAMED: tuple[Renamed, ...] = (
     RenamedValue("dpo.loss.likelihood", "answer", "response"),
     MovedKey("ppo.clip_range", "ppo.policy_loss.clip_range"),
     MovedKey("ppo.dual_clip", "ppo.policy_loss.dual_clip"),
+    MovedKey("judge", "gold_reward"),
     JoinedSwitch("rollout.keep_partial", "rollout.partial_tokens"),
 )
 

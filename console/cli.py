@@ -26,6 +26,7 @@ from plumbob.console.commands import (
     ui,
 )
 from plumbob.console.commands.adapters import adapters
+from plumbob.console.commands.data import data
 from plumbob.console.commands.live import save, scale, status, stop, watch
 from plumbob.console.commands.measures import compare_methods, evaluate, verify
 from plumbob.console.commands.result import chat, export, merge, push, serve
@@ -69,6 +70,7 @@ COMMANDS: tuple[Command | CommandGroup, ...] = (
     merge,
     push,
     pairs,
+    data.GROUP,
     adapters.GROUP,
     doctor,
     verify,

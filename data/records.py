@@ -113,6 +113,23 @@ class LabelledResponse:
     desirable: bool
 
 
+def texts_of(record: object) -> tuple[str, ...]:
+    """All that is written in a record, prompt and responses; a text is itself."""
+    match record:
+        case str():
+            return (record,)
+        case Prompt(text=text):
+            return (text,)
+        case PreferencePair() | Dialogue() | DialoguePair():
+            return record.texts
+        case Ranking() | ScoredResponse():
+            return (record.prompt, *record.responses)
+        case Demonstration() | LabelledResponse():
+            return (record.prompt, record.response)
+        case _:
+            raise TypeError(f"a {type(record).__name__} is no record")
+
+
 def prompt_id_of(text: str) -> str:
     """Stable name of a prompt: 16 hex digits of the SHA-256 of its text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

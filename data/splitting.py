@@ -1,4 +1,4 @@
-"""From a file, or two, to training and held-out records that share no prompt."""
+"""From a file, or two, to training and held-out records that share no prompt, nor nearly one."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from plumbob.configs.settings.data import SplittingSettings
 from plumbob.core.errors import UserError
+from plumbob.data.audit.training_checks import check_near_prompts, check_training
 from plumbob.data.reading.field_values import shown
 from plumbob.data.reading.readers import ReadRecords
 
@@ -42,7 +43,8 @@ def hold_out(
     """Read `path`, and hold out the records of `heldout_path`, or a share of the prompts where there is none.
 
     Raises:
-        UserError: a file cannot be read, or prompts stand on both sides and `rules.overlap` is "refuse".
+        UserError: a file cannot be read, or prompts stand on both sides and `rules.overlap` is "refuse"; or what
+            `rules.checks` refuse.
     """
     found = hold_out_each(read, (path,), heldout_path, key, rules, seed)
     return Split(found.train[0], found.heldout, found.notes)
@@ -62,10 +64,14 @@ def hold_out_each(
         UserError: as there, or no record of a file is left to train on.
     """
     given = [read(path) for path in paths]
-    notes = tuple(note for file in given for note in file.notes)
+    checked = [check_training(file.records, rules.checks, path) for path, file in zip(paths, given, strict=True)]
+    notes = tuple(note for file, (_, found) in zip(given, checked, strict=True) for note in (*file.notes, *found))
     if heldout_path is None:
-        numbered = [(number, record) for number, file in enumerate(given) for record in file.records]
+        numbered = [(number, record) for number, (records, _) in enumerate(checked) for record in records]
         kept, apart = split_by_prompt(numbered, lambda one: key(one[1]), rules.heldout_fraction, seed)
+        what = f"{', '.join(paths)}, of which a share is held out"
+        kept, near = check_near_prompts(kept, apart, lambda one: key(one[1]), rules.checks, what, is_share=True)
+        notes += near
         train = tuple(tuple(record for number, record in kept if number == place) for place in range(len(paths)))
         for path, records in zip(paths, train, strict=True):
             if not records:
@@ -76,10 +82,10 @@ def hold_out_each(
         return SplitFiles(train, tuple(record for _, record in apart), notes)
     heldout = read(heldout_path)
     sides = [
-        check_overlap(file.records, heldout.records, key, rules, f"{path} and {heldout_path}")
-        for path, file in zip(paths, given, strict=True)
+        check_overlap(records, heldout.records, key, rules, f"{path} and {heldout_path}")
+        for path, (records, _) in zip(paths, checked, strict=True)
     ]
-    found = tuple(note for _, note in sides if note)
+    found = tuple(note for _, notes_of_side in sides for note in notes_of_side)
     return SplitFiles(tuple(tuple(records) for records, _ in sides), heldout.records, notes + heldout.notes + found)
 
 
@@ -100,17 +106,18 @@ def split_by_prompt(
 
 def check_overlap(
     train: Sequence[T], heldout: Sequence[T], key: Callable[[T], str], rules: SplittingSettings, what: str
-) -> tuple[list[T], str | None]:
-    """Training records whose prompt is not held out too, and a note if some were dropped for that.
+) -> tuple[list[T], tuple[str, ...]]:
+    """Training records whose prompt is not held out too, nor nearly, and notes if some were dropped for that.
 
     `what` names both sides for a person, such as "data.pairs and data.heldout_pairs". UserError when prompts stand in
-    both and `rules.overlap` is "refuse", or when dropping them leaves nothing to train on.
+    both and `rules.overlap` is "refuse", or nearly do and `rules.checks.near_duplicates` is, or when dropping them
+    leaves nothing to train on.
     """
     apart = {key(record) for record in heldout}
     kept = [record for record in train if key(record) not in apart]
     num_shared = len(train) - len(kept)
     if num_shared == 0:
-        return kept, None
+        return check_near_prompts(kept, heldout, key, rules.checks, what)
     shared = [key(record) for record in train if key(record) in apart]
     found = (
         f"{what}: {len(set(shared))} prompts stand in both, in {num_shared} of {len(train)} training records, "
@@ -123,7 +130,8 @@ def check_overlap(
         )
     if not kept:
         raise UserError(f"{found}. Dropping them leaves nothing to train on: give other training or held-out records")
-    return kept, f"{found}. They were dropped from training."
+    others, notes = check_near_prompts(kept, heldout, key, rules.checks, what)
+    return others, (f"{found}. They were dropped from training.", *notes)
 
 
 def _seeded_hash(text: str, seed: int) -> str:

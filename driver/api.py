@@ -63,6 +63,7 @@ from plumbob.driver.run_folder.lock import locked_folder
 from plumbob.driver.stages.evaluation import run_eval
 from plumbob.driver.stages.evaluation_input import prepare_eval
 from plumbob.driver.stages.stage import StageContext
+from plumbob.driver.stewardship.run_data_report import run_data_report, write_data_report
 from plumbob.trainers.metrics.sinks.trackers import check_trackers, opened_trackers
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
@@ -290,7 +291,7 @@ def _run_stages(
     with template_time(started) as clock:
         run_stages = prepare_run(with_threads(config))
     check_models(config, folder)
-    digests = new_digests(config, folder)
+    digests, data_report = new_digests(config, folder), run_data_report(config, folder)
     needs, expected = resource_needs(config), expected_memory(config)
     check_local(config.cluster, needs, expected, is_running=session is not None)
     events = EventLog(folder)
@@ -309,6 +310,7 @@ def _run_stages(
             listener.notify(stage, note)
         write_resolved(config, folder, started, source_digests(marked_texts(config, IsFunction)))
         write_digests(digests, folder)
+        write_data_report(data_report, folder)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)  # A run that has one is finished, and this one is not.
         flush(folder)
         with (

@@ -58,6 +58,9 @@ WRONG_TERMS = {
     r"takes? over what|took over what": "restore",
     r"whoever watches|who watches": "listener",
     r"(?:is|are|was|were) to leave": "draining",
+    r"(?:its|their) kin": "its variants",
+    r"second judge": "gold reward",
+    r"private Rays?(?! clusters?)": "private Ray cluster",
 }
 """Pattern of prose -> what the field says: terms that can mean nothing else; plain English words are not here."""
 

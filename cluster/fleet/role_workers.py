@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from plumbob.cluster.calls import drain
+from plumbob.cluster.calls import wait_ignoring_results
 from plumbob.cluster.failures import UnfitHost, WorkerLost
 from plumbob.cluster.fleet.member import Member
 from plumbob.cluster.fleet.pool_backend import FleetServices
@@ -50,7 +50,7 @@ class RoleWorkers:
 
     def stop_workers(self, members: Sequence[Member], are_lost: bool) -> None:
         if not are_lost:  # An engine has processes of its own, which outlive the death of the one that has them.
-            drain([member.actor.handle.close.remote() for member in members], CLOSE_S)
+            wait_ignoring_results([member.actor.handle.close.remote() for member in members], CLOSE_S)
         for member in members:
             self._placed[member.node_id] -= 1
             end_actor(member.actor.handle)

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from plumbob.configs.base import Count, Factor, Fraction, InputFile, NumTokens, Positive, Settings
+from plumbob.configs.settings.stewardship.data_checks import DataCheckSettings
 
 PROMPT_PLACE = "{prompt}"
 """Where a prompt template has the prompt."""
@@ -55,6 +56,7 @@ class SplittingSettings(Settings):
     """What to do with records whose prompt stands in both the training and the held-out split."""
     heldout_fraction: Fraction = 0.05
     """Share of the prompts kept apart when no held-out file is given."""
+    checks: DataCheckSettings = DataCheckSettings()
 
 
 class MixtureSettings(SplittingSettings):

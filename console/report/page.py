@@ -13,6 +13,7 @@ from typing import Any
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.console.report.before_after import before_after_section
 from plumbob.console.report.curves import charts_of, figure_of
+from plumbob.console.report.data_report_page import write_data_page
 from plumbob.console.report.html_page import html_page, html_table
 from plumbob.console.report.provenance import cost_section, data_section, question_section, reproduction_section
 from plumbob.console.report.samples import evaluation_samples, journal_samples
@@ -20,6 +21,7 @@ from plumbob.console.report.style import PALETTE
 from plumbob.console.tables import duration, summary_table
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
+from plumbob.data.audit.data_report import REPORT_JSON
 from plumbob.driver.run_folder.folder import INPUTS_FILE, MODELS_FILE, SAMPLES_FILE, SUMMARY_FILE
 from plumbob.rollout.journal import JOURNAL_FOLDER
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE, read_metrics
@@ -58,7 +60,7 @@ def write_report(run_dir: Path) -> Path:
         title = f"{summary.get('name') or config.get('name') or run_dir.name}"
         heading = f"<h1>{escape(title)}</h1>{_lead(summary, config)}{question_section(config)}"
         reproduction = reproduction_section(config, resolved, inputs)
-        data = data_section(config, inputs, models)
+        data = data_section(config, inputs, models) + _data_report_link(run_dir)
     with _made_of(run_dir / SUMMARY_FILE):
         changed = before_after_section(summary, {stage.name: stage.folder for stage in stages}, records)
         cost = cost_section(summary, resolved, records)
@@ -103,6 +105,14 @@ def _read_stages(run_dir: Path, order: Sequence[str]) -> list[_Stage]:
         if records:
             stages.append(_Stage(file.parent, records))
     return sorted(stages, key=lambda stage: order.index(stage.name) if stage.name in order else len(order))
+
+
+def _data_report_link(run_dir: Path) -> str:
+    """To the page of what is in the run's data, which is written; nothing where the run keeps none."""
+    if not (run_dir / REPORT_JSON).exists():
+        return ""
+    page = write_data_page(run_dir)
+    return f'<p><a href="{page.name}">What is in the data</a>: duplicates, leaks, thin places, labels.</p>'
 
 
 def _curves_of(stage: _Stage, is_alone: bool) -> str:

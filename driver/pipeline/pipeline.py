@@ -34,6 +34,7 @@ from plumbob.configs.settings.models import (
     PolicySettings,
     PretrainedPolicySettings,
 )
+from plumbob.configs.settings.stewardship.data_checks import NO_DATA_CHECKS
 from plumbob.configs.settings.training import CalibrationSettings, PolicyEvaluationSettings
 from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import LearnerRankSettings
@@ -98,10 +99,11 @@ class Pipeline:
         self._common = self._shared | {"learner": run.learner}
         # The files are the pipeline's own by now: read, checked, mapped, rendered and split.
         self._reading = {"rendered": True, "prompt_template": run.data.prompt_template}
-        self._split = self._reading | {"heldout_fraction": run.data.heldout_fraction}
+        self._checked = {"checks": NO_DATA_CHECKS}
+        self._split = self._reading | self._checked | {"heldout_fraction": run.data.heldout_fraction}
         self._prompt = self._reading | {"max_prompt_tokens": run.data.max_prompt_tokens}
         self._lengths = self._prompt | {"max_response_tokens": run.data.max_response_tokens}
-        self._pairs = {"pairs": files.pairs, "heldout_pairs": files.heldout_pairs}
+        self._pairs = self._checked | {"pairs": files.pairs, "heldout_pairs": files.heldout_pairs}
         self._base = {"dtype": run.policy.dtype, "trust_remote_code": run.policy.trust_remote_code}
         self._frozen = self._base | {"quantization": run.policy.quantization}
 
@@ -150,7 +152,9 @@ class Pipeline:
             name=self.online_stage,
             **self._common,
             data=PromptDataSettings(
-                prompts=self._files.prompts, heldout_prompts=self._files.heldout_prompts, **self._prompt
+                prompts=self._files.prompts,
+                heldout_prompts=self._files.heldout_prompts,
+                **(self._checked | self._prompt),
             ),
             policy=AlignedPolicySettings(model=self._folders.sft, tuning=self._run.policy.tuning, **self._frozen),
             reward=self._run.reward.trained(self._folders.reward_model),

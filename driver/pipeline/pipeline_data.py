@@ -13,6 +13,7 @@ from plumbob.configs.settings.tuning.adapters import AdapterTuning
 from plumbob.configs.settings.tuning.any_tuning import Tuning
 from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
+from plumbob.data.audit.training_checks import check_training
 from plumbob.data.length_checks import check_limits
 from plumbob.data.reading.readers import (
     read_demonstrations,
@@ -221,15 +222,15 @@ def _without_overlap(
     """The same splits, neither of which trains on a prompt that the other holds out."""
     asked = [PreferencePair(prompt.text, "", "") for prompt in prompts.heldout]
     heldout_prompts = [make_prompt(pair.prompt) for pair in pairs.heldout]
-    kept_pairs, pairs_note = check_overlap(
+    kept_pairs, pairs_notes = check_overlap(
         pairs.train, asked, lambda pair: pair.prompt, rules, "data.pairs and the prompts held out of data.prompts"
     )
-    kept_prompts, prompts_note = check_overlap(
+    kept_prompts, prompts_notes = check_overlap(
         prompts.train, heldout_prompts, lambda prompt: prompt.text, rules, "data.prompts and the held-out pairs"
     )
     return (
-        Split(tuple(kept_pairs), pairs.heldout, pairs.notes + _as_notes(pairs_note)),
-        Split(tuple(kept_prompts), prompts.heldout, prompts.notes + _as_notes(prompts_note)),
+        Split(tuple(kept_pairs), pairs.heldout, pairs.notes + pairs_notes),
+        Split(tuple(kept_prompts), prompts.heldout, prompts.notes + prompts_notes),
     )
 
 
@@ -242,10 +243,10 @@ def _demonstrations(
     found, notes = _imitated(run.data, run.data.demonstrations, render)
     asked = dict.fromkeys([prompt.text for prompt in prompts.heldout] + [pair.prompt for pair in pairs.heldout])
     heldout = [Demonstration(prompt, "") for prompt in asked]
-    kept, note = check_overlap(
+    kept, overlap = check_overlap(
         found, heldout, lambda d: d.prompt, run.data, "data.demonstrations and the held-out prompts"
     )
-    return Split(tuple(kept), (), notes + _as_notes(note))
+    return Split(tuple(kept), (), notes + overlap)
 
 
 def _imitated(
@@ -254,9 +255,11 @@ def _imitated(
     """The last turn of each conversation, or each one that is learnt as a demonstration of its own; and notes."""
     if data.learnt_turns == "last":
         read = read_demonstrations(file, data, render)
-        return read.records, read.notes
+        records, found = check_training(read.records, data.checks, file)
+        return tuple(records), read.notes + found
     dialogues = read_dialogues(file, data, render, data.learnt_turns)
-    return tuple(turn for dialogue in dialogues.records for turn in dialogue.turns), dialogues.notes
+    kept, found = check_training(dialogues.records, data.checks, file)
+    return tuple(turn for dialogue in kept for turn in dialogue.turns), dialogues.notes + found
 
 
 def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render) -> Split[str]:
@@ -264,8 +267,5 @@ def _text(run: PipelineRun, demonstrations: Split[Demonstration], render: Render
     if run.data.text is None:
         return Split(tuple(shown.prompt + shown.response for shown in demonstrations.train), (), ())
     read = read_texts(run.data.text, run.data, render)
-    return Split(read.records, (), read.notes)
-
-
-def _as_notes(note: str | None) -> tuple[str, ...]:
-    return () if note is None else (note,)
+    records, found = check_training(read.records, run.data.checks, run.data.text)
+    return Split(tuple(records), (), read.notes + found)

@@ -1,12 +1,12 @@
 """Rules that look at a text alone: what it contains, its form, its length and its language."""
 
-from functools import lru_cache
 from typing import Any
 
 import regex
 
 from plumbob.configs.settings.rules.reward_rules import ContainsRule, FormatRule, LanguageRule, LengthRule, RegexRule
 from plumbob.core.errors import UserError
+from plumbob.data.texts.language_identifier import language_identifier
 from plumbob.reward.rules.counting import has_letters, is_within, num_sentences, num_words
 from plumbob.reward.rules.rule import NotScored
 
@@ -70,21 +70,14 @@ NO_LANGUAGE = "zxx"
 
 def is_in_language(text: str, rule: LanguageRule) -> bool:
     """Whether the language is the likeliest of the text; one without letters is in none."""
-    return has_letters(text) and bool(_identifier().classify(text)[0] == rule.language)
+    return has_letters(text) and bool(language_identifier().classify(text)[0] == rule.language)
 
 
 def check_language(rule: LanguageRule) -> None:
     """Raises UserError where the language is not one of those that are told apart."""
-    known = sorted(set(_identifier().labels) - {NO_LANGUAGE})
+    known = sorted(set(language_identifier().labels) - {NO_LANGUAGE})
     if rule.language not in known:
         raise UserError(
             f"reward.parts: {rule.label}: language={rule.language} is not one of those that are told "
             f"apart: {', '.join(known)}"
         )
-
-
-@lru_cache(maxsize=1)
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE)

@@ -110,7 +110,7 @@ class Learner:
         return partial_means
 
     def _accumulate(self, minibatch: Batch, row_ids: NDArray[np.int64], tokens: TokenLog) -> dict[str, float]:
-        """Backward every loss term of every micro-batch of this rank's rows. `row_ids`: each row's index in the batch."""
+        """Backward every loss term of every micro-batch of this rank. `row_ids`: each row's index in the batch."""
         counts = [max(p.count(minibatch), 1.0) for p in self.loss_terms]
         partial_means: dict[str, float] = {}
         mine = self.rows_of_rank(minibatch.num_rows)

@@ -274,7 +274,7 @@ def learn(
 
 
 def uses_sampler_logprobs(state: PpoState, rollouts: Sequence[Rollout]) -> bool:
-    """Whether a step may use the sampler's log-probs as pi_old: not the first, which compares all, nor in episodes."""
+    """Whether pi_old is the sampler's in a step: not in the first, which compares all, nor with others' text."""
     return state.trusts_sampler and state.step > 0 and all(rollout.action_mask.all() for rollout in rollouts)
 
 

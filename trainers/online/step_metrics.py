@@ -11,6 +11,9 @@ NAMES_ON_DISK = {
 }
 """Of fields that `metrics.jsonl` has under another name."""
 
+OLD_NAMES = {"judge_reward": "gold_reward"}
+"""Of metrics in the lines of older runs."""
+
 ALARM = "alarm_"
 """Before the name of a monitor, in the line of a step that it shows at."""
 
@@ -113,7 +116,7 @@ class StepMetrics:
     @classmethod
     def from_disk(cls, metrics: Mapping[str, float]) -> Self:
         """The record that `on_disk` made a line of; NaN where a line of an older version lacks what every step has."""
-        left = {name: value for name, value in metrics.items() if not name.startswith(ALARM)}
+        left = {OLD_NAMES.get(name, name): value for name, value in metrics.items() if not name.startswith(ALARM)}
         parts: dict[str, Any] = {"experience": ExperienceStats(**_take_fields(ExperienceStats, left))}
         rounds = _take_fields(RoundMetrics, left)
         parts["rounds"] = None if math.isnan(rounds["num_rounds"]) else RoundMetrics(**rounds)

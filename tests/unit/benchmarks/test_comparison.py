@@ -85,12 +85,10 @@ def test_steps_are_timed_from_end_to_end_without_the_first_and_without_held_out_
         {"time": 105.0, "seconds": {"data": 0.5, "learn": 1.5}, "metrics": {}},
         {"time": 110.0, "seconds": {"data": 0.5, "learn": 1.0, "evaluate": 3.5}, "metrics": {}},
     ]
-    run = read_run(lines, began=90.0, is_online=False)
+    run = read_run(lines, began=90.0)
     assert (run.steps, run.first_step_s) == ([2.0, 1.5], 13.0)
     assert run.whole_s == 2.5 + 2.0 + 1.5
     assert run.phase_s("learn") == 1.25
-    # Online no phase is of held-out records.
-    assert read_run(lines, began=90.0, is_online=True).steps == [2.0, 5.0]
 
 
 def test_the_hazard_gives_the_mean_length() -> None:

@@ -34,6 +34,7 @@ def refusal(config: str, *overrides: str) -> str:
         ),
         (["ppo", *PPO, "ppo.clip_range=0.1"], "ppo.clip_range: it is called ppo.policy_loss.clip_range now"),
         (["ppo", *PPO, "ppo.dual_clip=3"], "ppo.dual_clip: it is called ppo.policy_loss.dual_clip now"),
+        (["ppo", *PPO, "judge.model=gold"], "judge: it is called gold_reward now"),
         (["ppo", *PPO, "ppo.loss_mean=answer"], "ppo.loss_mean: answer is called response now"),
         (["dpo", *DPO, "dpo.loss.likelihood=answer"], "dpo.loss.likelihood: answer is called response now"),
         (
@@ -99,6 +100,15 @@ def test_a_run_that_began_with_old_names_resumes(tmp_path: Path) -> None:
     as_before(tmp_path / "toy", ["toy", "name=mine"], older, "data.max_response_tokens")
     toy = read_resolved(tmp_path / "toy")
     assert isinstance(toy, PipelineRun) and (toy.data.max_response_tokens, toy.ppo.loss_mean) == (77, "token")
+
+
+def test_a_run_that_began_with_a_judge_has_its_gold_reward(tmp_path: Path) -> None:
+    write_resolved(load_run("ppo", [*PPO, "gold_reward.model=gold"]), tmp_path)
+    content = json.loads((tmp_path / "resolved.json").read_text())
+    content["config"]["judge"] = content["config"].pop("gold_reward")
+    (tmp_path / "resolved.json").write_text(json.dumps(content))
+    found = read_resolved(tmp_path)
+    assert isinstance(found, PpoRun) and found.gold_reward is not None and found.gold_reward.model == "gold"
 
 
 def test_overrides_of_a_resume_have_the_new_names(tmp_path: Path) -> None:

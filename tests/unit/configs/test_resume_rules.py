@@ -66,8 +66,9 @@ def test_settings_that_would_change_the_result_are_refused(folder: Path, overrid
         "offload_reference); "
         "reward.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); "
         "reward.parts.(url, token_env, max_in_flight, timeout_s, retries); "
-        "gold_reward.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); gold_reward.parts.(url, token_env, "
-        "max_in_flight, timeout_s, retries); rollout.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, "
+        "gold_reward.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); "
+        "gold_reward.parts.(url, token_env, max_in_flight, timeout_s, retries); "
+        "rollout.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, "
         "placement, adapter, tensor_parallel, autoscale); rollout.engine.(kv_cache_gib, gpu_memory_fraction, "
         "max_num_seqs, enforce_eager); ppo.(keep_checkpoints)"
     )

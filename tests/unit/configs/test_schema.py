@@ -33,6 +33,8 @@ FILES = {
     "eval": {"data.prompts", "data.pairs", "perplexity.text"},
     "pipeline": {"data.pairs", "data.heldout_pairs", "data.demonstrations", "data.prompts", "data.text"},
 }
+for kind in FILES.keys() - {"eval"}:
+    FILES[kind].add("data.checks.benchmarks")
 MODELS_OF_REWARD = {"reward.model", "reward.ensemble", "reward.parts.model"}
 MODELS = {
     "pretrain": {"policy.model"},

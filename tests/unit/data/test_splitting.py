@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plumbob.configs.settings.data import SplittingSettings
+from plumbob.configs.settings.stewardship.data_checks import DataCheckSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import ReadRecords
 from plumbob.data.records import PreferencePair, Prompt
@@ -112,12 +113,37 @@ def test_overlap_is_refused_or_dropped_from_training() -> None:
     found = r"data\.pairs and data\.heldout_pairs: 2 prompts stand in both, in 3 of 4 training records, such as 'x'"
     with pytest.raises(UserError, match=found + r".*data\.overlap=drop"):
         check_overlap(train, heldout, prompt_of, SplittingSettings(), what)
-    kept, note = check_overlap(train, heldout, prompt_of, SplittingSettings(overlap="drop"), what)
+    kept, (note,) = check_overlap(train, heldout, prompt_of, SplittingSettings(overlap="drop"), what)
     assert kept == [pair("z")]
-    assert note is not None and "2 prompts stand in both" in note and "dropped from training" in note
+    assert "2 prompts stand in both" in note and "dropped from training" in note
     with pytest.raises(UserError, match="leaves nothing to train on"):
         check_overlap(train[:2], heldout, prompt_of, SplittingSettings(overlap="drop"), what)
 
 
 def test_sides_without_a_common_prompt_pass_without_a_note() -> None:
-    assert check_overlap([pair("x")], [pair("y")], prompt_of, SplittingSettings(), "both") == ([pair("x")], None)
+    assert check_overlap([pair("x")], [pair("y")], prompt_of, SplittingSettings(), "both") == ([pair("x")], ())
+
+
+LONG = "tell me in a few plain words why the sea is salty and whether the rivers that feed it are salty too"
+"""Twenty-one words: nineteen shingles. One other last word leaves 18 of 20 alike."""
+
+
+def test_a_prompt_that_is_nearly_held_out_is_refused_or_dropped_as_one_that_is() -> None:
+    train, heldout = [pair("x"), pair(LONG.replace("too", "also"))], [pair(LONG), pair("y")]
+    with pytest.raises(UserError, match=r"both: 1 prompts of 1 of 2 .* nearly .*data\.checks\.near_duplicates=drop"):
+        check_overlap(train, heldout, prompt_of, SplittingSettings(), "both")
+    drop = SplittingSettings(checks=DataCheckSettings(near_duplicates="drop"))
+    kept, (note,) = check_overlap(train, heldout, prompt_of, drop, "both")
+    assert kept == train[:1] and "dropped from training" in note
+
+
+def test_of_a_share_that_is_held_out_what_is_nearly_there_is_dropped() -> None:
+    texts = [f"{LONG} {ending}" for ending in ("a", "b")] + ["c", "d"]
+    FILES["near"] = texts
+    for seed in range(4):
+        found = hold_out(read, "near", None, lambda prompt: prompt.text, SplittingSettings(heldout_fraction=0.3), seed)
+        (held,) = (prompt.text for prompt in found.heldout)
+        kept = [prompt.text for prompt in found.train]
+        near = [text for text in texts[:2] if text != held] if held in texts[:2] else []
+        assert kept == [text for text in texts if text != held and text not in near]
+        assert len(found.notes) == 1 + bool(near)

@@ -38,5 +38,9 @@ def test_what_was_not_measured_is_none_and_what_an_older_run_has_not_is_nan() ->
     assert optional == (None,) * 4 and found.rounds is None
 
 
+def test_the_gold_reward_of_an_older_run_is_read() -> None:
+    assert StepMetrics.from_disk(LINE | {"judge_reward": 0.5}).on_disk() == LINE | {"gold_reward": 0.5}
+
+
 def test_the_samplers_wait_is_of_a_step_that_samples() -> None:
     assert sampler_idle_s(LINE) == 1.5 and sampler_idle_s({"loss": 0.5}) is None

@@ -1,0 +1,1 @@
+"""Settings of how a run treats people: what is looked for in its data."""

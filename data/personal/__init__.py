@@ -1,0 +1,1 @@
+"""Personal data in texts: found by patterns with checksums and by a model of names, and replaced by pseudonyms."""
