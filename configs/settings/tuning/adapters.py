@@ -218,6 +218,10 @@ class BottleneckTuning(AdapterTuning):
         return False
 
 
+ModuleTuning = LoraTuning | AdaLoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning
+"""Adapters on modules of the model."""
+
+
 def check_ranks_stay(tuning: Settings) -> None:
     """Raises ValueError where an online run is to drop ranks."""
     if isinstance(tuning, AdaLoraTuning):

@@ -7,9 +7,8 @@ from pydantic import AfterValidator, Field
 from plumbob.configs.settings.tuning.adapters import (
     AdaLoraTuning,
     AdapterTuning,
-    BottleneckTuning,
-    Ia3Tuning,
     LoraTuning,
+    ModuleTuning,
     VeraTuning,
 )
 from plumbob.configs.settings.tuning.soft_prompts import (
@@ -23,7 +22,7 @@ from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 
 OnePromptTuning = PromptTuning | PTuning | PrefixTuning
 AnyPromptTuning = OnePromptTuning | MultitaskPromptTuning
-AnyAdapterTuning = LoraTuning | AdaLoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning | AnyPromptTuning
+AnyAdapterTuning = ModuleTuning | AnyPromptTuning
 AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
 Tuning = Annotated[AnyTuning, Field(discriminator="kind")]

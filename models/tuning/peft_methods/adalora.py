@@ -1,7 +1,7 @@
 """AdaLoRA as a tuning method: PEFT's layers B diag(e) A beside linear ones, all with the same rank in the beginning."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import AutoModelForCausalLM
 
@@ -11,8 +11,17 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import OpenedPolicy
+from plumbob.models.sizes.adapter_size import AdapterSize
+from plumbob.models.sizes.kept_activations import Beside
 from plumbob.models.tuning.adapter_support import AdapterSupport, check_architecture
-from plumbob.models.tuning.targets import ALL_LINEAR, LINEAR, check_named_modules
+from plumbob.models.tuning.targets import (
+    ALL_LINEAR,
+    LINEAR,
+    check_named_modules,
+    num_inputs,
+    num_outputs,
+    target_modules,
+)
 
 if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
@@ -45,6 +54,14 @@ class AdaLoraMethod:
                 f"{support.engine} serves LoRA up to rank {support.max_rank}; lower {setting}.initial_rank and "
                 f"{setting}.rank, or {support.instead}"
             )
+
+    beside: ClassVar[Beside] = "lora-layers"
+
+    def size(self, model: Any) -> AdapterSize:
+        """With two scores of each number, which stay beside them."""
+        targets = target_modules(model, self.tuning.targets).values()
+        num_trained = self.tuning.first_rank * sum(num_inputs(one) + num_outputs(one) + 1 for one in targets)
+        return AdapterSize(num_trained, num_start=2 * num_trained)
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from peft import AdaLoraConfig
