@@ -29,7 +29,7 @@ def loading_options(quantization: Nf4Quantization | None, dtype: torch.dtype) ->
 
 
 WEIGHTS_DTYPE = "weights_dtype"
-"""Beside the settings of a quantization, where it is told how an adapter's base was kept: what was quantised."""
+"""Beside the settings of a quantization, where it is written how an adapter's base was kept: what was quantised."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class KeptBits:
     dtype: Dtype = "float32"
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Self:
-        """`told`: the settings, with `WEIGHTS_DTYPE` among them where that is known; empty takes the defaults."""
-        settings = dict(told)
+    def of(cls, known: Mapping[str, Any]) -> Self:
+        """`known`: the settings, with `WEIGHTS_DTYPE` among them where that is known; empty takes the defaults."""
+        settings = dict(known)
         dtype = settings.pop(WEIGHTS_DTYPE, "float32")
         return cls(Nf4Quantization(**settings), dtype)
 
