@@ -42,11 +42,12 @@ def main() -> None:
     asked = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    began, earlier = time.monotonic(), minutes_today(asked.out)
+    began = time.monotonic()
     folder = asked.folder.absolute()
     shutil.rmtree(folder / "material", ignore_errors=True)
     material = Material(folder / "material", asked.pairs)
     print(f"pairs and demonstrations: {material.source}", flush=True)
+    earlier = minutes_today(asked.out, material.source)
     rows: list[Row] = []
     for each in chosen(asked.rows, asked.gpu):
         name = each if isinstance(each, str) else each.name

@@ -20,7 +20,7 @@ class Row:
         spread: smallest and largest ratio of a repeat; None likewise.
         note: what was compared: the peer's variant, lengths, phases.
         reason: why there is no ratio; empty where there is one.
-        date: when it was measured, as YYYY-MM-DD; empty until it is written down.
+        date: when it was measured, as YYYY-MM-DD, and which of that day's measurements; empty until it is written down.
     """
 
     name: str

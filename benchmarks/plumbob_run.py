@@ -58,6 +58,11 @@ class PlumbobRun:
         first = sum(seconds for phase, seconds in self.phases[0].items() if phase != HELD_OUT)
         return first + sum(self.steps)
 
+    @property
+    def outside_phases_s(self) -> float:
+        """Of a step that which no phase took, the median: each step's own, as steps differ by more than that."""
+        return median(step - sum(phases.values()) for step, phases in zip(self.steps, self.phases[1:], strict=True))
+
     def phase_s(self, name: str) -> float:
         """The median over the steps after the first."""
         return median(phases.get(name, 0.0) for phases in self.phases[1:])

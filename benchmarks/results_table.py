@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +52,12 @@ def markdown_table(rows: Sequence[Row]) -> str:
 def write_results(path: Path, rows: Sequence[Row], data: str, minutes: float) -> None:
     """Put rows that were measured today into the file: in the place of those of their names, else behind all others.
 
-    Both sides of a row were measured in turn on one machine; rows of different days may be of different ones, and
-    `measurements` says what each day's were measured on.
+    Both sides of a row were measured in turn on one machine; rows of different dates may be of different ones, and
+    `measurements` says what each date's were measured on.
     """
-    today = datetime.now(UTC).date().isoformat()
-    about = {
-        "date": today,
-        "minutes": round(minutes, 1),
-        "data": data,
-        "hardware": hardware(),
-        "versions": versions(),
-    }
     measurements, kept = read_results(path) if path.exists() else ([], [])
+    about = {"minutes": round(minutes, 1), "data": data, "hardware": hardware(), "versions": versions()}
+    today = about["date"] = date_of(about, measurements)
     found = {row.name: row for row in kept} | {row.name: replace(row, date=today) for row in rows}
     dates = {row.date for row in found.values()}
     content = {
@@ -72,10 +67,23 @@ def write_results(path: Path, rows: Sequence[Row], data: str, minutes: float) ->
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def minutes_today(path: Path) -> float:
-    """How long the measurements took whose rows of today are in the file."""
-    measurements, _ = read_results(path) if path.exists() else ([], [])
+def date_of(about: Mapping[str, Any], measurements: Sequence[Mapping[str, Any]]) -> str:
+    """Today's date; with a number behind it where something else was measured today, or on another machine."""
     today = datetime.now(UTC).date().isoformat()
+    taken = {each["date"]: _conditions(each) for each in measurements}
+    dates = chain([today], (f"{today} ({number})" for number in count(2)))
+    return next(date for date in dates if taken.get(date, _conditions(about)) == _conditions(about))
+
+
+def _conditions(about: Mapping[str, Any]) -> tuple[Any, ...]:
+    machine = {name: value for name, value in about["hardware"].items() if name != "load_at_the_end"}
+    return about["data"], machine, about["versions"]
+
+
+def minutes_today(path: Path, data: str) -> float:
+    """How long the measurements took whose rows of today, of this machine, are in the file."""
+    measurements, _ = read_results(path) if path.exists() else ([], [])
+    today = date_of({"data": data, "hardware": hardware(), "versions": versions()}, measurements)
     return sum(float(each["minutes"]) for each in measurements if each["date"] == today)
 
 

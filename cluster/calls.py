@@ -14,9 +14,9 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from plumbob.cluster.failures import LearnersLost, WorkerFailed, WorkerLost
 from plumbob.core.activities import activities
-from plumbob.core.crash_signals import crash_in
 from plumbob.core.disk_errors import StorageFailed, storage_reason
 from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.process_ends.crash_signals import crash_in
 from plumbob.core.spans import spans
 
 CALL_TIMEOUT = "cluster.call_timeout_s"

@@ -27,7 +27,7 @@ from plumbob.cluster.workers.import_path import WorkerImports
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import NotRunningError, UserError, first_line
 from plumbob.core.host_network import LOOPBACK
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 
 NAMESPACE = "plumbob"
 

@@ -12,9 +12,9 @@ from typing import Any
 from ray._private import services, utils
 from ray._private.services import ConsolePopen
 
-from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import RunFailed, UserError, first_line
-from plumbob.core.stop_signals import SIGNALS
+from plumbob.core.process_ends.after_death import AfterDeath
+from plumbob.core.process_ends.stop_signals import SIGNALS
 
 SOCKET_BYTES = 107
 """The longest path that the system takes for a socket."""

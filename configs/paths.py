@@ -4,11 +4,11 @@ import hashlib
 import importlib.util
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from plumbob.configs.base import IsFile, IsFunction, IsModel
 from plumbob.configs.runs import Run
-from plumbob.configs.schema import with_marked_texts
+from plumbob.configs.schema import marked_texts, with_marked_texts
 from plumbob.core.programs.function_source import SOURCE_SUFFIX
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
@@ -24,6 +24,18 @@ def with_absolute_paths(config: R) -> R:
     """
     located = with_marked_texts(with_marked_texts(config, IsModel, absolute), IsFile, _absolute_file)
     return with_marked_texts(located, IsFunction, _absolute_function)
+
+
+class NamedInputs(NamedTuple):
+    """What a run's settings name, each with its dotted key: (key, name)."""
+
+    files: tuple[tuple[str, str], ...]
+    models: tuple[tuple[str, str], ...]
+    functions: tuple[tuple[str, str], ...]
+
+
+def named_inputs(config: Run) -> NamedInputs:
+    return NamedInputs(*(tuple(marked_texts(config, mark)) for mark in (IsFile, IsModel, IsFunction)))
 
 
 def _absolute_file(path: str) -> str:

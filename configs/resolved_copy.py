@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from plumbob.configs.environment import environment
 from plumbob.configs.load_run import build_run
@@ -46,25 +47,30 @@ def write_resolved(
     write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
-def when_begun(folder: Path) -> datetime:
-    """When the run in the folder began, in the time of the place where it did; now where none has, or does not say."""
+class Begun(NamedTuple):
+    """How the run in a folder began.
+
+    Attributes:
+        time: of the place where it did; now where none has, or where it does not say.
+        sources: function of the user's -> digest of its source then; none where none has.
+    """
+
+    time: datetime
+    sources: dict[str, str]
+
+
+def read_begun(folder: Path) -> Begun:
     path = folder / RESOLVED_FILE
     what = f"{path}: expected the settings of a run as JSON"
     with from_outside(what):
-        began = read_json_object(path, what).get("time") if path.exists() else None
-        return (
+        content = read_json_object(path, what) if path.exists() else {}
+        time_begun = content.get("time")
+        began = (
             datetime.now().replace(microsecond=0)
-            if began is None
-            else datetime.strptime(began, TIME_FORMAT).replace(tzinfo=None)
+            if time_begun is None
+            else datetime.strptime(time_begun, TIME_FORMAT).replace(tzinfo=None)
         )
-
-
-def sources_of_begun(folder: Path) -> dict[str, str]:
-    """Function of the user's -> digest of its source when the run in the folder began; none where none has."""
-    path = folder / RESOLVED_FILE
-    what = f"{path}: expected the settings of a run as JSON"
-    with from_outside(what):
-        return dict(read_json_object(path, what).get("sources", {})) if path.exists() else {}
+        return Begun(began, dict(content.get("sources", {})))
 
 
 def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:

@@ -8,6 +8,24 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from plumbob.configs.base import Changeable, Count, Seed, Settings
+from plumbob.configs.checks.input_checks import (
+    check_environment,
+    check_feedback_kind,
+    check_measured,
+    check_no_environment,
+    check_pipeline_data,
+    check_scores_pairs,
+)
+from plumbob.configs.checks.learner_checks import check_critic, check_divides, check_float32_copy, check_handed_on
+from plumbob.configs.checks.objective_checks import (
+    check_gold_reward,
+    check_no_teachers,
+    check_online,
+    check_rewarded,
+    check_teachers,
+    with_no_clip_by_default,
+)
+from plumbob.configs.checks.serving_checks import check_quantised_base
 from plumbob.configs.schema import kind_of
 from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.data import (
@@ -23,25 +41,6 @@ from plumbob.configs.settings.data import (
     TextDataSettings,
     TokenizedPairDataSettings,
 )
-from plumbob.configs.settings.joint_checks import (
-    check_critic,
-    check_divides,
-    check_environment,
-    check_feedback_kind,
-    check_float32_copy,
-    check_gold_reward,
-    check_handed_on,
-    check_no_environment,
-    check_no_teachers,
-    check_parts,
-    check_ppo,
-    check_published,
-    check_quantised_base,
-    check_rewarded,
-    check_teachers,
-    has_environment_part,
-    with_no_clip_by_default,
-)
 from plumbob.configs.settings.metrics.sinks import Sinks
 from plumbob.configs.settings.models import (
     AlignedPolicySettings,
@@ -55,12 +54,7 @@ from plumbob.configs.settings.models import (
     RewardEncoderSettings,
     TeacherSettings,
 )
-from plumbob.configs.settings.offline_objectives import BradleyTerry
-from plumbob.configs.settings.rewards import (
-    GoldRewardSettings,
-    PipelineScorerSettings,
-    ScorerSettings,
-)
+from plumbob.configs.settings.rewards import GoldRewardSettings, PipelineScorerSettings, ScorerSettings
 from plumbob.configs.settings.training import (
     MIN_COMPARED,
     CalibrationSettings,
@@ -228,12 +222,8 @@ class PpoRun(TrainingRun):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_ppo(self.ppo, self.learner, self.rollout)
-        check_parts(self.ppo, self.reward)
-        check_environment(self.rollout, self.reward)
+        check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
         check_environment(self.rollout, self.gold_reward)
-        check_critic(self.policy.tuning, estimator=self.ppo.estimator)
-        check_published(self.policy.tuning, self.rollout)
         check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
 
@@ -253,29 +243,10 @@ class EvalRun(Run):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.data.pairs is None and self.data.prompts is None:
-            raise ValueError(
-                "nothing to measure: give data.pairs=FILE for a reward model, "
-                "or data.prompts=FILE and policy.model=FOLDER for a policy"
-            )
-        if self.data.prompts is not None and self.policy is None:
-            raise ValueError("data.prompts measures a policy: give policy.model=FOLDER too")
-        if self.policy is not None and self.data.prompts is None:
-            raise ValueError("policy.model is measured on prompts: give data.prompts=FILE too")
-        if self.policy is None and self.perplexity is not None:
-            raise ValueError("perplexity.text is measured under a policy: give policy.model=FOLDER too")
+        check_measured(self.data, self.policy, self.perplexity)
         check_environment(self.rollout, self.reward)
-        if self.data.pairs is not None and has_environment_part(self.reward):
-            raise ValueError(
-                "reward.parts: kind environment is what an episode earns, and the responses of data.pairs are none: "
-                "measure it on data.prompts"
-            )
-        needy = next((part for part in self.reward.weighted_parts if part.columns), None)
-        if self.data.pairs is not None and needy is not None:
-            raise ValueError(
-                f"reward.parts: {needy.name} compares with the column '{needy.columns[0]}' of a prompt's row, which "
-                f"the pairs of data.pairs do not have: measure it on data.prompts"
-            )
+        if self.data.pairs is not None:
+            check_scores_pairs(self.reward)
         return self
 
 
@@ -304,33 +275,14 @@ class PipelineRun(TrainingRun):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.data.toy is None) == (self.data.pairs is None):
-            raise ValueError(
-                "a pipeline is about a generated world (data.toy) or preference pairs (data.pairs=FILE): give one"
-            )
+        check_pipeline_data(self.data, self.reward, self.reward_training.objective)
         if self.evaluation.num_prompts < MIN_COMPARED:
             raise ValueError(f"a pipeline compares its policies: set evaluation.num_prompts={MIN_COMPARED} at least")
-        check_feedback_kind("pairs", self.reward_training.objective)
-        if isinstance(self.reward_training.objective, BradleyTerry) and self.reward_training.objective.use_margin:
-            raise ValueError(
-                "reward_training.objective.use_margin=true: the pairs of a pipeline carry no margin; "
-                "set it to false, or train the reward model in a reward run of its own"
-            )
-        needy = next((part for part in self.reward.weighted_parts if part.columns), None)
-        if needy is not None and self.data.prompts is None:
-            raise ValueError(
-                f"reward.parts: {needy.name} needs the column '{needy.columns[0]}' of the prompts' rows, and no file "
-                f"has the prompts of this pipeline: give them with their rows, as data.prompts=FILE"
-            )
         check_no_teachers(self.ppo)
-        check_ppo(self.ppo, self.learner, self.rollout)
-        check_parts(self.ppo, self.reward)
-        check_environment(self.rollout, self.reward)
+        check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
         check_no_environment(self.rollout, self.kind)
         check_gold_reward(self.ppo, self.data.toy is not None)
-        check_published(self.policy.tuning, self.rollout)
         check_critic(self.policy.sft_tuning, "policy.sft_tuning")
-        check_critic(self.policy.tuning, estimator=self.ppo.estimator)
         check_handed_on(self.policy.sft_tuning, self.policy.tuning)
         return self
 

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from io import TextIOWrapper
 from typing import Any, Self, TextIO
 
-from plumbob.console.live_console import LiveConsole
-from plumbob.console.stage_clock import StageClock
+from plumbob.console.live_view.live_console import LiveConsole
+from plumbob.console.live_view.stage_clock import StageClock
 from plumbob.console.tables import (
     aligned,
     duration,

@@ -1,7 +1,8 @@
-"""Options that several commands share: CONFIG with its overrides, RUN, --address and --json."""
+"""Options that several commands share: CONFIG with its overrides, RUN, --dtype, --address and --json."""
 
 import os
 from argparse import ArgumentParser, Namespace
+from typing import get_args
 
 from plumbob.console.completion.completers import completed_by, configs, configs_or_settings, runs, settings
 from plumbob.core.errors import UserError
@@ -53,6 +54,13 @@ def add_trace(parser: ArgumentParser) -> None:
 
 def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for scripts, one object a line")
+
+
+def add_dtype(parser: ArgumentParser, about: str = "default: float32", default: str | None = "float32") -> None:
+    """Of a model's weights."""
+    from plumbob.configs.base import Dtype
+
+    parser.add_argument("--dtype", choices=get_args(Dtype), default=default, help=about)
 
 
 def add_policy(parser: ArgumentParser) -> None:

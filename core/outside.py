@@ -14,6 +14,9 @@ MAX_REASON = 300
 MAX_JSON_BYTES = 64 * 2**20
 """Of a file that is one JSON object, such as a config or an index of weights."""
 
+MAX_JSON_DEPTH = 64
+"""Of lists and objects in one another within a value: what walks over it calls itself as often."""
+
 
 @contextmanager
 def from_outside(what: str, fix: str = "") -> Iterator[None]:
@@ -49,6 +52,17 @@ def read_json_object(path: Path, what: str, fix: str = "") -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"{path.name}: expected a JSON object, found a {type(content).__name__}")
         return content
+
+
+def is_deeper(value: object, depth: int) -> bool:
+    """Whether lists and objects lie in one another more than `depth` times."""
+    match value:
+        case dict():
+            return depth == 0 or any(is_deeper(field, depth - 1) for field in value.values())
+        case list():
+            return depth == 0 or any(is_deeper(item, depth - 1) for item in value)
+        case _:
+            return False
 
 
 def reason_of(error: BaseException) -> str:

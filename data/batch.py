@@ -65,6 +65,12 @@ class Batch:
         """The rows at `index` [b], in that order: of every field."""
         return self.map_arrays(lambda values: values[index])
 
+    def in_later_epochs(self) -> Self:
+        """What an update's epochs after its first learn from: the same rows, without what the first alone measures."""
+        inner = ((field.name, getattr(self, field.name)) for field in fields(self))
+        changed = {name: value.in_later_epochs() for name, value in inner if isinstance(value, Batch)}
+        return replace(self, **changed)
+
     def map_arrays(self, change: Callable[[Any], Any]) -> Self:
         """The same batch with `change` of each of its arrays, and of those of the batches in it."""
         return replace(self, **{field.name: _mapped(getattr(self, field.name), change) for field in fields(self)})

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from plumbob.data.reading.formats import iterate_rows
+from plumbob.data.reading.file_formats.formats import iterate_rows
 
 
 def digest_of_rows(path: str) -> str:

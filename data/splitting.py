@@ -9,7 +9,7 @@ from plumbob.configs.settings.data import SplittingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.audit.training_checks import check_near_prompts, check_training
 from plumbob.data.reading.field_values import shown
-from plumbob.data.reading.readers import ReadRecords
+from plumbob.data.reading.row_sorting import ReadRecords
 
 T = TypeVar("T")
 

@@ -1,18 +1,24 @@
 """From the settings of a run, of whatever kind, to what does its work: its input is read and checked first."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun
 from plumbob.data.rendered_rows import RenderedRow
+from plumbob.data.texts.bounded_templates import TemplateClock, template_time
+from plumbob.driver.default_baseline import with_default_baseline
+from plumbob.driver.learner_notes import learner_notes
 from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
-from plumbob.driver.stages import evaluation
+from plumbob.driver.stages.evaluating import evaluation
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, run_stage
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
+from plumbob.trainers.metrics.sinks.trackers import check_trackers
 
 
 @dataclass(frozen=True)
@@ -57,3 +63,30 @@ def _of_one_stage(prepared: PreparedStage) -> PreparedRun:
         lambda context: {context.stage: run_stage(prepared, context).as_dict()},
         prepared.sizes,
     )
+
+
+def begun_now(config: AnyRun) -> PreparedRun:
+    """What the run would be if it began now, with all that is to be told of its input."""
+    with template_time(datetime.now()) as clock:
+        prepared = prepare_run(config)
+    return replace(prepared, notes=prepared.notes + date_notes(clock) + learner_notes(config))
+
+
+def runnable(config: AnyRun) -> AnyRun:
+    """The same run from any working folder: absolute paths, and of an evaluation also what it compares with.
+
+    Raises:
+        UserError: a package that one of its sinks needs is not installed, or what is compared with is not there.
+    """
+    if isinstance(config, EvalRun):
+        config = with_default_baseline(config)
+    check_trackers(config)
+    return with_absolute_paths(config)
+
+
+def date_notes(clock: TemplateClock) -> tuple[str, ...]:
+    """For a run whose chat template has asked for the date."""
+    if not clock.was_read:
+        return ()
+    date = clock.now.strftime("%Y-%m-%d")
+    return (f"the chat template writes the date: a run has that of its beginning, {date}, when it resumes too",)

@@ -3,19 +3,19 @@
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
-from transformers.utils.hub import cached_file
 
 from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef
 from plumbob.configs.settings.tuning.any_tuning import PROMPT_TYPES
 from plumbob.core.errors import NUM_NAMED, UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE
+from plumbob.models.files.tokenizer_files import open_tokenizer
+from plumbob.models.files.weight_files import COPY_AGAIN, give_folder
 from plumbob.models.library.base_digest import resolve_checked
 from plumbob.models.quantization.forms import loading_options
 from plumbob.models.resolution import BASE_KEY, ModelSource, read_adapter_config, resolve_model
@@ -25,12 +25,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
 """What model configs call the number of positions."""
-
-CONVERTED_VOCABULARIES = ("tokenizer.model", "tiktoken.model", "tekken.json")
-"""Where a tokenizer of another library keeps its vocabulary: transformers converts these for every kind of model."""
-
-COPY_AGAIN = "copy the model again, or save it with model.save_pretrained(FOLDER)"
-SAVE_TOKENIZER = "save the model's own tokenizer there, with tokenizer.save_pretrained(FOLDER)"
 
 
 # ------------------------------------------------------------------------------------------------------- opened models
@@ -162,11 +156,6 @@ def _read_config(ref: ModelRef, source: ModelSource) -> Any:
     return config
 
 
-def give_folder(name: str) -> str:
-    """What to do about a model that cannot be read."""
-    return COPY_AGAIN if Path(name).is_dir() else "give a folder, or a name on the hub where this machine reaches it"
-
-
 def _check_unquantised(config: Any, ref: ModelRef, source: ModelSource) -> None:
     """Raises UserError when the weights are of fewer bits than can be trained, sampled and compared alike."""
     stored = getattr(config, "quantization_config", None)
@@ -209,49 +198,6 @@ def check_full(opened: OpenedModel, setting: str = "policy.tuning") -> None:
             f"needs a full model; give its base, or merge the two where its kind can be merged (peft's "
             f"merge_and_unload), or set {setting}.kind=lora to train the adapter further"
         )
-
-
-def open_tokenizer(name: str, key: str, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a folder or hub name.
-
-    Raises:
-        UserError: there is none. transformers then makes up one of the model's kind, with a vocabulary of its own.
-    """
-    what = f"{key}={name}: no tokenizer can be loaded"
-    with from_outside(what, give_folder(name)):
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-    files = sorted(set(tokenizer.vocab_files_names.values()))
-    if files and not any(_has_file(name, file) for file in (*files, *CONVERTED_VOCABULARIES)):
-        raise UserError(
-            f"{what}: there is none of {', '.join(files)}; save the model's own "
-            f"there, with tokenizer.save_pretrained(FOLDER)"
-        )
-    with from_outside(f"{key}={name}: the tokenizer cannot be used", SAVE_TOKENIZER):
-        _try_out(tokenizer)
-    return tokenizer
-
-
-def _try_out(tokenizer: Any) -> None:
-    """Use everything that is used later; raises whatever the tokenizer does."""
-    longest = tokenizer.model_max_length
-    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest >= 1:
-        raise ValueError(f"its model_max_length is {longest!r}, and must be a number of tokens")
-    ids = [*tokenizer(["A b c."], add_special_tokens=False)["input_ids"][0], *tokenizer("A b c.")["input_ids"]]
-    if not all(isinstance(each, int) for each in (*ids, *_special_ids(tokenizer))):
-        raise ValueError("its ids are no whole numbers")
-    str(tokenizer.decode(ids, skip_special_tokens=True))
-
-
-def _special_ids(tokenizer: Any) -> list[Any]:
-    named = (getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad", "cls", "sep", "mask"))
-    return [token_id for token_id in named if token_id is not None]
-
-
-def _has_file(name: str, file: str) -> bool:
-    try:
-        return cached_file(name, file) is not None
-    except OSError:
-        return False
 
 
 def load_causal_lm(opened: OpenedPolicy, with_dropout: bool = True) -> Any:

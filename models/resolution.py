@@ -20,8 +20,8 @@ from plumbob.configs.settings.tuning.soft_prompts import MultitaskPromptTuning
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
-from plumbob.models.gguf_files import plain_folder_of
-from plumbob.models.weight_files import check_file, check_weights
+from plumbob.models.files.gguf_files import plain_folder_of
+from plumbob.models.files.weight_files import check_file, check_weights
 
 BASE_KEY = "base_model_name_or_path"
 MODEL_FILES = ("config.json", CONFIG_FILE)

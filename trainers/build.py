@@ -25,8 +25,9 @@ from plumbob.trainers.learner.engine import Engine, ForwardOnly, ParameterGroup,
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_parts import LearnerParts
-from plumbob.trainers.offline import dpo, kto, pretrain, reward_model, sft
-from plumbob.trainers.online import ppo
+from plumbob.trainers.offline import dpo, kto, pretrain, sft
+from plumbob.trainers.offline.reward_modelling import reward_model
+from plumbob.trainers.online import ppo_input
 
 
 def build_learner(run: LearnerRun, rank: Rank) -> Learner:
@@ -86,7 +87,7 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
         case KtoRun():
             return kto.learner_parts(run)
         case PpoRun():
-            return ppo.learner_parts(run)
+            return ppo_input.learner_parts(run)
         case _:
             assert_never(run)
 

@@ -141,7 +141,7 @@ def shares(comparison: PeerComparison, measured: Measured) -> Iterator[Row]:
     publish = [run.phase_s("publish") for run in runs]
     target = 0.01 if comparison.size in LARGE else None
     yield compared(f"{name} / publish of a step", "s", publish, steps, target=target, higher_is_better=False)
-    own = [max(0.0, step - sum(map(run.phase_s, (*SAMPLES, *LEARNS)))) for step, run in zip(steps, runs, strict=True)]
+    own = [run.outside_phases_s for run in runs]
     target = 0.02 if comparison.size in LARGE else None
     yield compared(f"{name} / driver of a step", "s", own, steps, target=target, higher_is_better=False)
     first = [run.first_step_s for run in runs]

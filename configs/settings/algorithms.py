@@ -3,7 +3,7 @@
 Each variant is one class with its `kind`; its equation and paper stand at its function in `trainers/`.
 """
 
-from typing import Annotated, Literal, Self, assert_never
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -121,15 +121,7 @@ def algorithm_of(estimator: Estimator) -> str:
 
 def critic_of(estimator: Estimator) -> Gae | None:
     """The settings of the critic that an estimator trains; None where it trains none."""
-    match estimator:
-        case Gae():
-            return estimator
-        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo():
-            return None
-        case BestOfN() | OnlineDpo() | Distillation():
-            return None
-        case _:
-            assert_never(estimator)
+    return estimator if isinstance(estimator, Gae) else None
 
 
 # ---------------------------------------------------------------------------------------------------- policy surrogate

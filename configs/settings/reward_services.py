@@ -84,3 +84,6 @@ class LlmJudgePart(ServicePart):
                 f"the scale [{low}, {high}] of a judge: give the least and the highest score, at most 100 apart"
             )
         return self
+
+
+ServedPart = HttpPart | LlmJudgePart

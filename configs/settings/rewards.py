@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
-from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
+from plumbob.configs.settings.programs.reward_programs import ProgramPart
 from plumbob.configs.settings.reward_parts import EnvironmentPart, ModelPart
-from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
+from plumbob.configs.settings.reward_services import ServedPart
 from plumbob.configs.settings.rules.reward_rules import RulePart
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
@@ -115,28 +115,16 @@ class CombinedReward:
         return any(part.reward.keeps_answers for part in self.parts)
 
 
-RewardPart = Annotated[
-    ModelPart | EnvironmentPart | HttpPart | LlmJudgePart | RulePart | FunctionPart | CodePart,
-    Field(discriminator="kind"),
-]
-"""What `reward.parts` is a list of. Each but `ModelPart`, which becomes a `ModelReward`, is a reward itself."""
+OwnReward = EnvironmentPart | ServedPart | RulePart | ProgramPart
+"""Parts that are a reward themselves. A new one is a variant in one of their modules, a file in `reward/` that scores,
+and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
 
-Reward = (
-    ModelReward
-    | EnsembleReward
-    | RuleReward
-    | CombinedReward
-    | EnvironmentPart
-    | HttpPart
-    | LlmJudgePart
-    | RulePart
-    | FunctionPart
-    | CodePart
-)
+RewardPart = Annotated[ModelPart | OwnReward, Field(discriminator="kind")]
+"""What `reward.parts` is a list of; a `ModelPart` becomes a `ModelReward`."""
+
+Reward = ModelReward | EnsembleReward | RuleReward | CombinedReward | OwnReward
 """Each says which models every scorer's host must have, how many responses it scores together, whether it reads the
-prompts' rows, and whether its answers are kept for the whole run, since each of them costs. A new one is a variant of
-`RewardPart`, which is a member here too, a file in `reward/` that scores, and its arm in `reward/open_scorer.py`:
-nobody else asks which it is."""
+prompts' rows, and whether its answers are kept for the whole run, since each of them costs."""
 
 
 # -------------------------------------------------------------------------------------------------- as it is written

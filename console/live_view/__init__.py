@@ -1,1 +1,1 @@
-"""What the live display of a terminal is made of."""
+"""The live display of a terminal, and what it is made of."""

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from plumbob.console.live_view.filled_lines import INDENT, filled
 from plumbob.console.live_view.phase_bar import PIECES, PLAIN_PIECES, longest_first, phase_line, phase_words
-from plumbob.console.stage_clock import StageClock
+from plumbob.console.live_view.stage_clock import StageClock
 from plumbob.console.tables import duration, escaped, heldout_metrics, number, step_metrics
 from plumbob.trainers.metrics.step_record import ResponseSample, StepRecord
 from plumbob.trainers.online.step_metrics import ALARM

@@ -6,10 +6,10 @@ from typing import Any
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.reading.delimited_text import typed
 from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
 from plumbob.data.reading.fields import check_columns, demonstration_of, labelled_of, prompt_of, rename, text_of
-from plumbob.data.reading.formats import FileRow, iterate_rows
+from plumbob.data.reading.file_formats.delimited_text import typed
+from plumbob.data.reading.file_formats.formats import FileRow, iterate_rows
 from plumbob.data.reading.messages import conversation_in
 from plumbob.data.reading.question import question_in
 from plumbob.data.records import RowError

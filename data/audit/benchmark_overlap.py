@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plumbob.data.audit.word_shingles import words_of
-from plumbob.data.reading.formats import iterate_rows
+from plumbob.data.reading.file_formats.formats import iterate_rows
 
 SHORTEST_WORDS = 8
 """Of a benchmark's text that is looked for as a whole, since it has fewer words than an n-gram. GPT-3's report has 8 as

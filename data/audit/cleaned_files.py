@@ -21,8 +21,8 @@ from plumbob.data.personal.personal_counts import counted
 from plumbob.data.personal.personal_finder import personal_finder
 from plumbob.data.personal.personal_span import PersonalSpan
 from plumbob.data.personal.pseudonyms import Pseudonyms, full_names_in, strings_of, with_strings
-from plumbob.data.reading.delimited_text import typed
-from plumbob.data.reading.formats import FileRow, iterate_rows
+from plumbob.data.reading.file_formats.delimited_text import typed
+from plumbob.data.reading.file_formats.formats import FileRow, iterate_rows
 from plumbob.data.records import RowError
 from plumbob.data.texts.chat import plain_dialogue
 from plumbob.data.texts.written_texts import written_texts

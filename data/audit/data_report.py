@@ -19,7 +19,7 @@ from plumbob.data.audit.label_quality import labels_of
 from plumbob.data.audit.report_findings import findings_of
 from plumbob.data.personal.personal_counts import counted
 from plumbob.data.personal.personal_finder import personal_finder
-from plumbob.data.reading.formats import list_files
+from plumbob.data.reading.file_formats.formats import list_files
 
 REPORT_JSON, REPORT_HTML = "data_report.json", "data_report.html"
 

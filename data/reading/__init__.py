@@ -1,1 +1,1 @@
-"""Files to rows to records: file formats, and the field names that rows may have."""
+"""Files to rows to records: the field names that rows may have, and what becomes of each row."""

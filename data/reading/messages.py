@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from plumbob.data.reading.bounded_files import MAX_DEPTH, is_deeper
+from plumbob.core.outside import MAX_JSON_DEPTH, is_deeper
 from plumbob.data.reading.field_values import Fields, shown, text_at
 from plumbob.data.records import RowError
 from plumbob.data.texts.chat import Message
@@ -68,7 +68,7 @@ def parsed_json(text: str) -> object:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return None if is_deeper(value, MAX_DEPTH) else value
+    return None if is_deeper(value, MAX_JSON_DEPTH) else value
 
 
 def _message(name: str, message: object) -> Message:

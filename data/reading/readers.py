@@ -1,42 +1,31 @@
 """Files into records: demonstrations, preference pairs, labelled responses, prompts and texts.
 
 Rows that are malformed are refused or, by `data.bad_rows=skip`, skipped; rows with nothing in them are dropped. Both
-are counted, and reported in `notes`. The field names that are recognised are those of `data.reading.fields` and, of
-human feedback, `data.reading.feedback_fields`.
+are counted, and reported in `notes` (`data.reading.row_sorting`). The field names that are recognised are those of
+`data.reading.fields` and, of human feedback, `data.reading.feedback_fields`.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from dataclasses import replace
+from typing import Any
 
 from plumbob.configs.settings.data import LearntTurns, ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.conversations import written_prompt
-from plumbob.data.reading.delimited_text import typed
 from plumbob.data.reading.feedback_fields import annotated_pair_of, ranking_of, scored_response_of
 from plumbob.data.reading.field_values import Fields
 from plumbob.data.reading.fields import (
-    check_columns,
     demonstration_of,
     dialogue_of,
     dialogue_pair_of,
     labelled_of,
     pair_of,
     prompt_of,
-    rename,
     text_of,
 )
-from plumbob.data.reading.formats import FileRow, iterate_rows, list_files
 from plumbob.data.reading.messages import messages_in
-from plumbob.data.reading.used_columns import (
-    BlankColumns,
-    LeftOutRows,
-    UsedColumns,
-    WatchedTemplate,
-    spelling_note,
-)
+from plumbob.data.reading.row_sorting import ReadRecords, RecordKind, read_records
 from plumbob.data.records import (
     Demonstration,
     Dialogue,
@@ -45,37 +34,12 @@ from plumbob.data.records import (
     PreferencePair,
     Prompt,
     Ranking,
-    RowError,
     ScoredResponse,
     make_prompt,
     prompt_id_of,
 )
 from plumbob.data.texts.chat import Message, Render, RowRender
 from plumbob.data.texts.control_tokens import unmarked_within
-from plumbob.data.texts.written_texts import written_texts
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ReadRecords(Generic[T]):
-    """What a file held.
-
-    Attributes:
-        records: in the order of the file.
-        num_rows: rows in the file; all that follow add up to it together with the records.
-        num_skipped_malformed: rows that could not be understood.
-        num_empty: rows whose prompt, response or text is blank.
-        num_duplicate: prompts that stood in an earlier row, and pairs whose two responses are the same.
-        notes: sentences for a person about what was left out, columns too.
-    """
-
-    records: tuple[T, ...]
-    num_rows: int
-    num_skipped_malformed: int
-    num_empty: int
-    num_duplicate: int
-    notes: tuple[str, ...]
 
 
 def no_chat(messages: list[Message], **values: Any) -> str:
@@ -84,7 +48,8 @@ def no_chat(messages: list[Message], **values: Any) -> str:
 
 def read_texts(path: str, rules: ReadingSettings, render: Render = no_chat) -> ReadRecords[str]:
     """Documents for pre-training: `text`, or a prompt with its response. UserError as for the other readers."""
-    return _read(path, rules, render, text_of, lambda text: (text,), num_learnt=lambda _: 0)
+    kind = RecordKind(text_of, lambda text: (text,), num_learnt=lambda _: 0)
+    return read_records(path, rules, render, kind)
 
 
 def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[Demonstration]:
@@ -93,7 +58,8 @@ def read_demonstrations(path: str, rules: ReadingSettings, render: Render) -> Re
     UserError when a file is missing, empty or damaged, when rows are malformed and `rules.bad_rows` is "refuse", when
     messages need a chat template that the tokenizer lacks, and when no row is left.
     """
-    return _read(path, rules, render, demonstration_of, lambda record: (record.prompt, record.response))
+    kind = RecordKind(demonstration_of, lambda record: (record.prompt, record.response))
+    return read_records(path, rules, render, kind)
 
 
 def read_dialogues(
@@ -105,15 +71,13 @@ def read_dialogues(
 ) -> ReadRecords[Dialogue]:
     """The same, of whose conversations the last turn of the assistant's is imitated, or all; `task_of` numbers the task
     of a row, where there are several. UserError as above."""
-    return _read(
-        path,
-        rules,
-        render,
+    kind = RecordKind(
         lambda fields, watched: dialogue_of(fields, watched, learnt_turns),
         lambda record: record.texts,
         num_learnt=lambda record: len(record.turns),
         with_row=None if task_of is None else lambda record, row: replace(record, task=task_of(row)),
     )
+    return read_records(path, rules, render, kind)
 
 
 SAME_RESPONSE = "dropped, because chosen and rejected are the same response"
@@ -121,21 +85,20 @@ SAME_RESPONSE = "dropped, because chosen and rejected are the same response"
 
 def read_pairs(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[PreferencePair]:
     """Preference pairs; a pair of two equal responses prefers nothing and is dropped. UserError as above."""
-    return _read(path, rules, render, pair_of, lambda record: record.texts, _prefers_nothing, SAME_RESPONSE)
+    kind = RecordKind(pair_of, lambda record: record.texts, _prefers_nothing, SAME_RESPONSE)
+    return read_records(path, rules, render, kind)
 
 
 def read_dialogue_pairs(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[DialoguePair]:
     """The same, also those whose sides part before their last turns. UserError as above."""
-    return _read(
-        path,
-        rules,
-        render,
+    kind = RecordKind(
         dialogue_pair_of,
         lambda record: record.texts,
         _prefers_nothing,
         SAME_RESPONSE,
         lambda record: len(record.rejected.turns),
     )
+    return read_records(path, rules, render, kind)
 
 
 def _prefers_nothing(pair: PreferencePair | DialoguePair) -> bool:
@@ -155,25 +118,25 @@ def read_rankings(path: str, rules: ReadingSettings, render: Render) -> ReadReco
 def _read_rankings(
     path: str, rules: ReadingSettings, render: Render, parse: Callable[[Fields, RowRender], Ranking]
 ) -> ReadRecords[Ranking]:
-    return _read(
-        path,
-        rules,
-        render,
+    kind = RecordKind(
         parse,
         lambda record: (record.prompt, *record.responses),
         lambda record: len(set(record.responses)) < len(record.responses),
         "dropped, because two of their responses are the same",
     )
+    return read_records(path, rules, render, kind)
 
 
 def read_scored_responses(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[ScoredResponse]:
     """Responses with an absolute score each. UserError as above."""
-    return _read(path, rules, render, scored_response_of, lambda record: (record.prompt, record.response))
+    kind = RecordKind(scored_response_of, lambda record: (record.prompt, record.response))
+    return read_records(path, rules, render, kind)
 
 
 def read_labelled(path: str, rules: ReadingSettings, render: Render) -> ReadRecords[LabelledResponse]:
     """Responses that are each labelled good or bad. UserError as above."""
-    return _read(path, rules, render, labelled_of, lambda record: (record.prompt, record.response))
+    kind = RecordKind(labelled_of, lambda record: (record.prompt, record.response))
+    return read_records(path, rules, render, kind)
 
 
 Opening = Callable[[dict[str, Any]], list[Message] | None]
@@ -214,10 +177,7 @@ def read_prompts(
         seen.add(prompt.prompt_id)
         return known
 
-    return _read(
-        path,
-        rules,
-        render,
+    kind = RecordKind(
         prompt_in,
         lambda record: (record.text,),
         is_repeated,
@@ -225,76 +185,4 @@ def read_prompts(
         num_learnt=lambda _: 0,
         with_row=with_row if keeps_rows else None,
     )
-
-
-def _read(
-    path: str,
-    rules: ReadingSettings,
-    render: Render,
-    parse: Callable[[Fields, RowRender], T],
-    texts: Callable[[T], tuple[str, ...]],
-    is_duplicate: Callable[[T], bool] = lambda _: False,
-    duplicate_reason: str = "",
-    num_learnt: Callable[[T], int] = lambda _: 1,
-    with_row: Callable[[T, dict[str, Any]], T] | None = None,
-) -> ReadRecords[T]:
-    """Read all rows and sort them by what they are good for.
-
-    Args:
-        parse: fields and how their messages become text -> record; RowError on a malformed row.
-        texts: the record's parts, none of which may be blank.
-        is_duplicate: whether a record with nothing blank in it is one too many; asked once a record, in order.
-        num_learnt: how many turns of the assistant's a record has that are learnt.
-        with_row: what keeps the whole row in the record; None keeps it nowhere.
-    """
-    check_columns(rules.columns)
-    records: list[T] = []
-    left_out, spelling, num_rows = LeftOutRows(), list[str](), 0
-    columns, written, blank = UsedColumns(rules.columns), written_texts(render, rules), BlankColumns(rules.columns)
-    watched = WatchedTemplate(written)
-    is_one_file = list_files(path) == [Path(path).expanduser()]
-    for row in iterate_rows(path):
-        num_rows += 1
-        label = f"row {row.number}" if is_one_file else f"{row.file} row {row.number}"
-        watched.begin_row()
-        try:
-            fields = _fields_of(row, rules, blank, label)
-            marked = written.marked_row(fields)
-            record = parse(columns.watch(row.fields, marked), watched)
-            if with_row is not None:
-                record = with_row(record, columns.take_all(fields))
-            spelling += [] if marked == fields else [label]
-        except RowError as error:
-            left_out.malformed.append(f"{label}: {error}")
-            continue
-        except UserError as error:
-            raise UserError(f"{path}: {label}: {error}") from None
-        if not all(text.strip() for text in texts(record)):
-            left_out.empty.append(label)
-        elif is_duplicate(record):
-            left_out.duplicate.append(label)
-        else:
-            records.append(record)
-            watched.end_row(num_learnt(record))
-    left_out.check(path, rules, num_rows)
-    notes = left_out.notes(path, num_rows, duplicate_reason)
-    if not records:
-        raise UserError(f"{path}: no row can be used. {' '.join(notes)}")
-    found = (
-        columns.note(),
-        blank.note(),
-        *watched.notes(num_rows),
-        written.template_note(rules),
-        spelling_note(spelling, num_rows),
-    )
-    notes += [f"{path}: {note}" for note in found if note is not None]
-    return ReadRecords(
-        tuple(records), num_rows, len(left_out.malformed), len(left_out.empty), len(left_out.duplicate), tuple(notes)
-    )
-
-
-def _fields_of(row: FileRow, rules: ReadingSettings, blank: BlankColumns, label: str) -> Fields:
-    if row.fault:
-        raise RowError(row.fault)
-    fields = rename(blank.filled(row.fields, row.nulls, label), rules.columns)
-    return typed(fields) if row.is_text else fields
+    return read_records(path, rules, render, kind)

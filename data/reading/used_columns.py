@@ -7,11 +7,11 @@ from typing import Any
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.bounded_templates import template_trial
 from plumbob.data.reading.field_values import Fields, listed
 from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS
 from plumbob.data.reading.question import BLANK_WHEN_MISSING
 from plumbob.data.records import RowError
+from plumbob.data.texts.bounded_templates import template_trial
 from plumbob.data.texts.chat import Message
 from plumbob.data.texts.written_texts import WrittenTexts
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plumbob.data.bounded_templates import render, template_trial
 from plumbob.data.records import RowError
+from plumbob.data.texts.bounded_templates import render, template_trial
 from plumbob.data.texts.control_tokens import MARK, ControlTokens, any_of
 from plumbob.data.texts.tokenizer import Tokenizer
 

@@ -65,6 +65,10 @@ class World:
     prompts: tuple[str, ...]
     heldout_prompts: tuple[str, ...]
 
+    @property
+    def noise_ceiling(self) -> float:
+        return noise_ceiling(self.heldout_pairs)
+
 
 @dataclass(frozen=True)
 class _Question:

@@ -9,13 +9,13 @@ from pathlib import Path
 from plumbob.cluster.resources import resource_needs, total_bytes
 from plumbob.cluster.session import Session
 from plumbob.configs.load_run import load_run
-from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.paths import named_inputs, with_absolute_paths
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.runs import AnyRun, DpoRun, KtoRun, SftRun
 from plumbob.configs.settings.training import EpochSettings
 from plumbob.core.disk_errors import replace_text
 from plumbob.core.errors import RunFailed, RunStopped, UserError
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.driver.api import plan, run_or_resume
 from plumbob.driver.comparison.compared_methods import ComparedMethod
 from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, Result, comparison_row
@@ -151,9 +151,9 @@ def _check_input(run: ComparedRun) -> None:
     """Raises UserError when a run that is there already read other records, or another model, than there are now."""
     folder = run_folder(run)
     if (folder / RESOLVED_FILE).exists():
-        located = with_absolute_paths(run)
-        check_rows(located, folder)
-        check_models(located, folder)
+        named = named_inputs(with_absolute_paths(run))
+        check_rows(named, folder)
+        check_models(named, folder)
 
 
 @contextmanager

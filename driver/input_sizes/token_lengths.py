@@ -1,15 +1,19 @@
 """How many tokens the records of an input have (InputTokens), with those that limits leave out: histograms."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.data import LengthSettings
+from plumbob.configs.settings.data import DemonstrationDataSettings, LengthSettings, TokenizedPairDataSettings
+from plumbob.data.epoch_order import Mixture
 from plumbob.data.tokenization import TokenSequence, TooLong
+from plumbob.trainers.offline.encoded_files import by_setting
+
+R = TypeVar("R")
 
 NUM_BINS = 8
 
@@ -116,6 +120,22 @@ def tokens_of_sequences(
     )
     found = tuple(part for part in parts if len(part.lengths))
     return InputTokens(setting, len(records), len(dropped), found, num_heldout)
+
+
+def tokens_of_files(
+    data: DemonstrationDataSettings | TokenizedPairDataSettings,
+    train: Sequence[R],
+    mixture: Mixture | None,
+    dropped: Sequence[Sequence[TooLong]],
+    num_heldout: int,
+    sequences_of: Callable[[R], Sequence[TokenSequence]],
+) -> tuple[InputTokens, ...]:
+    """Of the one file that a stage learns from, or of each of several, which share what is held out."""
+    own_heldout = num_heldout if mixture is None else 0
+    return tuple(
+        tokens_of_sequences(setting, [sequences_of(one) for one in records], left_out, data, own_heldout)
+        for (setting, records), left_out in zip(by_setting(data, train, mixture), dropped, strict=True)
+    )
 
 
 def tokens_of_prompts(

@@ -46,8 +46,8 @@ from plumbob.driver.pipeline.pipeline_data import PreparedFiles
 from plumbob.driver.pipeline.pipeline_files import Files
 from plumbob.driver.run_folder.folder import SAMPLES_FILE, SUMMARY_FILE
 from plumbob.driver.stages import reward_stage
-from plumbob.driver.stages.evaluation import measure_policies
-from plumbob.driver.stages.evaluation_input import prepare_eval
+from plumbob.driver.stages.evaluating.evaluation import measure_policies
+from plumbob.driver.stages.evaluating.evaluation_input import prepare_eval
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import StageBody, StageContext, run_stage
 from plumbob.models.loading import open_policy

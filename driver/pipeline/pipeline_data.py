@@ -29,21 +29,20 @@ from plumbob.data.texts.chat import PlainDialogue, Render
 from plumbob.data.texts.control_tokens import SpeltTokens
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.toy_world.gold_score import gold_score
-from plumbob.data.toy_world.toy_files import build_world, noise_ceiling, write_world
+from plumbob.data.toy_world.toy_files import build_world, write_world
 from plumbob.driver.pipeline.pipeline_files import Files, files_in, prompt_line, write_jsonl
 from plumbob.driver.pipeline.pipeline_rows import pipeline_rows
 from plumbob.driver.pipeline.pipeline_sizes import pipeline_sizes, toy_sizes
 from plumbob.driver.stages.stage import InputSizes
 from plumbob.models.from_scratch import EOS, NEW_POLICY, PAD, check_sizes
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import check_given_kind, check_learner, is_plain_lora
-from plumbob.models.tuning.methods import method_of
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.tuning.adapter_support import check_learner
+from plumbob.models.tuning.methods import check_method, check_served, method_of
 from plumbob.reward.open_scorer import check_reward, check_rows
 from plumbob.reward.reward_models.dialogue_form import FormInUse
-from plumbob.rollout.samplers.open_sampler import adapter_serving, support_for, support_of
+from plumbob.rollout.samplers.open_sampler import support_for, support_for_new
 from plumbob.rollout.samplers.vllm.support import MIN_HEAD_WIDTH
-from plumbob.trainers.offline.reward_model import check_encoder
+from plumbob.trainers.offline.reward_modelling.reward_model import check_encoder
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,11 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
     Raises:
         UserError: names the settings that do not go together.
     """
+    check_encoder(run.reward)
+    for member in run.reward.further_members:
+        check_reward(member)
+    for part in run.reward.weighted_parts:
+        check_reward(part.reward)
     data, policy = run.data, run.policy.ref
     match policy:
         case NewLlamaSettings():
@@ -103,19 +107,16 @@ def check_models(run: PipelineRun) -> OpenedPolicy | None:
     if isinstance(encoder, NewBertSettings):
         block = {"pretrain_encoder.block_tokens": run.pretrain_encoder.block_tokens}
         check_limits(block, encoder.max_positions, f"{encoder.setting}.max_positions")
-    check_encoder(run.reward)
-    for member in run.reward.further_members:
-        check_reward(member)
-    for part in run.reward.weighted_parts:
-        check_reward(part.reward)
     return opened
 
 
 def _check_new_policy(run: PipelineRun, spec: NewLlamaSettings) -> None:
+    tunings = [
+        (*each, support_for_new(run.rollout, run.policy.dtype, NEW_POLICY, each[1])) for each in _tunings(run.policy)
+    ]
     check_sizes(spec, MIN_HEAD_WIDTH)
-    for setting, tuning in _tunings(run.policy):
-        serving = adapter_serving(run.rollout, run.policy.dtype, (NEW_POLICY,), is_plain_lora(None, tuning))
-        method_of(tuning).check_new(spec, setting, support_of(run.rollout.engine, serving))
+    for setting, tuning, support in tunings:
+        method_of(tuning).check_new(spec, setting, support)
         check_learner(f"the new {spec.setting}", None, tuning, run.learner)
     block = {"pretrain.block_tokens": run.pretrain.block_tokens}
     check_limits(block, spec.max_positions, f"{spec.setting}.max_positions")
@@ -124,13 +125,11 @@ def _check_new_policy(run: PipelineRun, spec: NewLlamaSettings) -> None:
 def _open_policy(run: PipelineRun, ref: ModelRef) -> OpenedPolicy:
     opened = open_policy(ref)
     _ = opened.tokenizer
-    check_served(opened, support_for(run.rollout, opened))
-    for setting, tuning in _tunings(run.policy):
-        # What supervised fine-tuning leaves of a full model is sampled from as it is.
-        is_published = setting == "policy.tuning" or isinstance(tuning, AdapterTuning)
-        support = support_for(run.rollout, opened, tuning if is_published else None)
-        check_given_kind(opened, tuning, setting)
-        method_of(tuning).check(opened, setting, ("policy", "reference", "value"), support)
+    as_it_is = support_for(run.rollout, opened)
+    tunings = [(*each, support_for(run.rollout, opened, _published(*each))) for each in _tunings(run.policy)]
+    check_served(opened, as_it_is)
+    for setting, tuning, support in tunings:
+        check_method(opened, tuning, setting, ("policy", "reference", "value"), support)
         check_learner(ref, opened.source.adapter, tuning, run.learner)
     return opened
 
@@ -140,13 +139,18 @@ def _tunings(policy: PipelinePolicySettings) -> tuple[tuple[str, Tuning], ...]:
     return (("policy.sft_tuning", policy.sft_tuning), ("policy.tuning", policy.tuning))
 
 
+def _published(setting: str, tuning: Tuning) -> Tuning | None:
+    """What rollout workers are given of it: what supervised fine-tuning leaves of a full model they sample as it is."""
+    return tuning if setting == "policy.tuning" or isinstance(tuning, AdapterTuning) else None
+
+
 def _toy_files(run: PipelineRun) -> PreparedFiles:
     assert run.data.toy is not None
     world = build_world(run.data.toy, run.seed)
 
     def write(folder: Path) -> Files:
         write_world(world, folder)
-        return files_in(folder, gold_score, noise_ceiling(world.heldout_pairs))
+        return files_in(folder, gold_score, world.noise_ceiling)
 
     return PreparedFiles((), write, sizes=lambda: toy_sizes(run, world))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from plumbob.data.reading.readers import PROMPT_ROW
 from plumbob.data.records import Prompt
-from plumbob.driver.stages.evaluation import GoldReward
+from plumbob.driver.stages.evaluating.evaluation import GoldReward
 from plumbob.reward.reward_models.dialogue_form import DialogueForm
 
 

@@ -44,6 +44,7 @@ from plumbob.driver.planning.expected_learner import (
 from plumbob.driver.planning.expected_policy import BYTES, ExpectedPolicy, expected_policy
 from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.models.files.weight_files import num_stored
 from plumbob.models.from_scratch import empty_bert
 from plumbob.models.loading import open_baseline, open_model, open_policy
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
@@ -54,11 +55,10 @@ from plumbob.models.sizes.memory import (
     transformers_memory,
     vllm_memory,
 )
-from plumbob.models.weight_files import num_stored
 from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.rollout.samplers.sampler import NUM_HELD
 from plumbob.trainers.offline import dpo, kto
-from plumbob.trainers.online.ppo import roles_of
+from plumbob.trainers.online.ppo_input import roles_of
 
 RESPONSES_OF_A_PAIR = 2
 

@@ -1,35 +1,29 @@
 """A causal model and what is put on it, as far as it takes memory, told without its weights."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
 
 from transformers import AutoModelForCausalLM
 
 from plumbob.configs.base import Dtype
 from plumbob.configs.settings.models import ModelRef, NewLlamaSettings
-from plumbob.configs.settings.tuning.adapters import BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.any_tuning import Tuning, virtual_tokens
 from plumbob.configs.settings.tuning.soft_prompts import (
-    MultitaskPromptTuning,
-    PrefixTuning,
-    PromptTuning,
-    PTuning,
     SoftPromptTuning,
 )
-from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.models.adapter import WEIGHTS_FILE
+from plumbob.models.files.weight_files import num_stored
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import open_policy
 from plumbob.models.quantization.quantised_layers import base_bytes
 from plumbob.models.resolution import read_adapter_config
+from plumbob.models.sizes.adapter_size import AdapterSize
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.sizes.kept_activations import Beside
 from plumbob.models.tuning.adapter_support import is_plain_lora
-from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
+from plumbob.models.tuning.methods import PEFT_KINDS, TuningMethod, method_of
 from plumbob.models.tuning.weights import WeightMethod
-from plumbob.models.weight_files import num_stored
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -91,60 +85,29 @@ def expected_policy(
         model, positions = empty_llama(ref), ref.max_positions - virtual
     sizes = sizes_of(model)
     begun = 0 if adapter is None else num_stored(adapter / WEIGHTS_FILE)
-    of_critic: int | None = None
-    if tuning is None:
+    method = None if tuning is None else method_of(tuning)
+    of_weights = method if isinstance(method, WeightMethod) else None
+    if method is None:
         new = AdapterSize(0)
-    elif isinstance(tuning, FullTuning | SelectiveTuning):
-        method = WeightMethod(tuning)
-        new, of_critic = AdapterSize(method.num_trained(model, "policy")), method.num_trained(model, "value")
     else:
-        new = AdapterSize(begun) if begun else new_adapter_size(model, tuning)
-    of_critic = new.num_trained if of_critic is None else of_critic
+        new = AdapterSize(begun) if begun and of_weights is None else method.size(model)
+    of_critic = new.num_trained if of_weights is None else of_weights.num_trained(model, "value")
     if isinstance(tuning, SoftPromptTuning) and not begun:
         begun = new.num_trained
     held = base_bytes(model, BYTES[dtype], quantization)
     numbers = (positions, held, new.num_trained, of_critic, begun, virtual, new.num_start, new.num_shared)
-    of_weights = tuning if isinstance(tuning, FullTuning | SelectiveTuning) else None
-    kinds = (of_weights is not None, of_weights is not None and of_weights.critic == "model")
+    kinds = (of_weights is not None, of_weights is not None and of_weights.tuning.critic == "model")
     of_adapter = (is_plain_lora(adapter, tuning), _has_dropout(adapter, tuning))
-    beside = _beside(adapter, tuning)
+    beside = _beside(adapter, method)
     return ExpectedPolicy(type(model).__name__, dtype, sizes, *numbers, *kinds, *of_adapter, beside)
 
 
-def _beside(adapter: Path | None, tuning: Tuning | None) -> Beside:
+def _beside(adapter: Path | None, method: TuningMethod | None) -> Beside:
     """Of a given adapter by that adapter's own kind."""
     if adapter is not None:
-        return _beside_as_given(read_adapter_config(adapter))
-    match tuning:
-        case None:
-            return "nothing"
-        case FullTuning():
-            return "weights"
-        case SelectiveTuning(targets=targets):
-            return "weights" if targets else "norms"
-        case LoraTuning(use_dora=use_dora):
-            return "dora" if use_dora else "lora"
-        case Ia3Tuning():
-            return "ia3"
-        case VeraTuning():
-            return "vera"
-        case BottleneckTuning(placement=placement):
-            return placement
-        case PrefixTuning() | PromptTuning() | PTuning() | MultitaskPromptTuning():
-            return "prompts"
-        case _:
-            assert_never(tuning)
-
-
-def _beside_as_given(config: Mapping[str, Any]) -> Beside:
-    """By PEFT's config of an adapter."""
-    kind = config.get("peft_type")
-    if kind == LoraTuning.peft_type:
-        return "dora" if config.get("use_dora") else "lora"
-    if kind == BottleneckTuning.peft_type:
-        return "pfeiffer" if len(config.get("target_modules") or ()) == 1 else "houlsby"
-    named: dict[str, Beside] = {Ia3Tuning.peft_type: "ia3", VeraTuning.peft_type: "vera"}
-    return named.get(str(kind), "prompts")
+        config = read_adapter_config(adapter)
+        return PEFT_KINDS[config["peft_type"]].beside(config)
+    return "nothing" if method is None else method.beside
 
 
 def _has_dropout(adapter: Path | None, tuning: Tuning | None) -> bool:

@@ -23,7 +23,7 @@ from plumbob.models.adapter import load_adapter
 from plumbob.models.library.base_digest import known_base
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.tuning.methods import check_served
 from plumbob.rollout.requests import response_seed
 from plumbob.rollout.rollout_records import SampleRequest
 from plumbob.rollout.samplers.sampler import BASE_VERSION, SamplerSpec

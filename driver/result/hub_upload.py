@@ -8,9 +8,9 @@ from pathlib import Path
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, reason_of
 from plumbob.models.adapter import CONFIG_FILE
+from plumbob.models.files.weight_files import check_file
 from plumbob.models.library.adding import COPIED
 from plumbob.models.resolution import BASE_KEY, HUB_NAME, MODEL_FILES, read_adapter_config
-from plumbob.models.weight_files import check_file
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz"})
 """Suffixes of files that run whatever their writer liked in whoever loads them, or may."""

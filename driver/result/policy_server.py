@@ -18,9 +18,9 @@ import torch
 from plumbob.configs.base import Dtype
 from plumbob.configs.paths import absolute
 from plumbob.configs.settings.workers import VllmEngine
-from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import RunFailed, UserError
-from plumbob.core.stop_signals import STDERR
+from plumbob.core.process_ends.after_death import AfterDeath
+from plumbob.core.process_ends.stop_signals import STDERR
 from plumbob.driver.result.served_models import ServedModels, served_models
 from plumbob.rollout.samplers.sampler import SamplerSpec
 from plumbob.rollout.samplers.vllm.server_program import server_command, server_environment

@@ -13,7 +13,7 @@ from plumbob.models.library.base_digest import known_base
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.merging.merged_model import MERGED_TYPES, write_merged
 from plumbob.models.resolution import read_adapter_config, served_rank
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.tuning.methods import check_served
 from plumbob.rollout.samplers.vllm.support import VLLM_SUPPORT
 
 

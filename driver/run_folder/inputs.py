@@ -2,18 +2,15 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.base import IsFile, IsFunction, IsModel
-from plumbob.configs.resolved_copy import sources_of_begun
-from plumbob.configs.runs import Run
-from plumbob.configs.schema import marked_texts
+from plumbob.configs.paths import NamedInputs
 from plumbob.core.activities import activities
 from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
-from plumbob.core.programs.function_source import changed_sources, source_digests, source_file
+from plumbob.core.programs.function_source import source_file
 from plumbob.data.record_digest import Inputs
 from plumbob.data.row_digest import digest_of_rows
 from plumbob.driver.run_folder.folder import INPUTS_FILE, MODELS_FILE
@@ -21,7 +18,7 @@ from plumbob.models.fingerprint import digests_of_model
 
 
 @activities.during("comparing the data with those that the run began with")
-def check_rows(config: Run, folder: Path) -> None:
+def check_rows(named: NamedInputs, folder: Path) -> None:
     """Compare the rows of the files with those that a run which has begun there began with.
 
     Raises:
@@ -29,18 +26,18 @@ def check_rows(config: Run, folder: Path) -> None:
     """
     began_with = _read(folder / INPUTS_FILE, "rows")
     if began_with:
-        rows_of(config).check(began_with)
+        rows_of(named).check(began_with)
 
 
 @activities.during("comparing the models with those that the run began with")
-def check_models(config: Run, folder: Path) -> None:
+def check_models(named: NamedInputs, folder: Path) -> None:
     """Compare the models with those that a run which has begun there began with; what has been added is passed over.
 
     Raises:
         UserError: some are not the same any more.
     """
     began_with = _read(folder / MODELS_FILE, "models")
-    for key, name in marked_texts(config, IsModel):
+    for key, name in named.models:
         if name not in began_with:
             continue
         files = digests_of_model(name, key)
@@ -52,15 +49,10 @@ def check_models(config: Run, folder: Path) -> None:
             )
 
 
-def check_sources(config: Run, folder: Path) -> None:
-    """Compare the user's functions and classes with those that a run which has begun there began with, by their files.
-
-    Raises:
-        UserError: one is not the same any more, or is not there.
-    """
-    named = list(marked_texts(config, IsFunction))
-    keys = {function: key for key, function in named}
-    for function in changed_sources(source_digests(named), sources_of_begun(folder)):
+def check_sources(named: NamedInputs, changed: Iterable[str]) -> None:
+    """Raises UserError where a function or class of the user's is not in the file that the run began with any more."""
+    keys = {function: key for key, function in named.functions}
+    for function in changed:
         raise UserError(
             f"{keys[function]}={function}: {source_file(function)} is not the source that the run began with, and may "
             f"do otherwise. Put it back, or start a new run"
@@ -68,13 +60,13 @@ def check_sources(config: Run, folder: Path) -> None:
 
 
 @activities.during("taking digests of the data and the models")
-def new_digests(config: Run, folder: Path) -> dict[str, Mapping[str, Any]]:
+def new_digests(named: NamedInputs, folder: Path) -> dict[str, Mapping[str, Any]]:
     """What a run is to know its input by when it resumes: file of its folder -> content, of those not there yet."""
     digests: dict[str, Mapping[str, Any]] = {}
     if not (folder / INPUTS_FILE).exists():
-        digests[INPUTS_FILE] = rows_of(config).digests
+        digests[INPUTS_FILE] = rows_of(named).digests
     if not (folder / MODELS_FILE).exists():
-        digests[MODELS_FILE] = {name: digests_of_model(name, key) for key, name in marked_texts(config, IsModel)}
+        digests[MODELS_FILE] = {name: digests_of_model(name, key) for key, name in named.models}
     return digests
 
 
@@ -83,16 +75,16 @@ def write_digests(digests: Mapping[str, Mapping[str, Any]], folder: Path) -> Non
         write_atomically(folder / name, json.dumps(content, indent=2) + "\n")
 
 
-def rows_of(config: Run) -> Inputs:
+def rows_of(named: NamedInputs) -> Inputs:
     """By digest, all rows of all files that the settings name: not as a stage takes them, but whole."""
-    named = list(marked_texts(config, IsFile))
-    times = Counter(key for key, _ in named)
-    digests = {path: digest_of_rows(path) for path in {path for _, path in named}}
+    files = named.files
+    times = Counter(key for key, _ in files)
+    digests = {path: digest_of_rows(path) for path in {path for _, path in files}}
     # Of a setting that names several files each is known by its path too.
-    names = [key if times[key] == 1 else f"{key}={path}" for key, path in named]
+    names = [key if times[key] == 1 else f"{key}={path}" for key, path in files]
     return Inputs(
-        {name: f"{key}={path}" for name, (key, path) in zip(names, named, strict=True)},
-        {name: digests[path] for name, (_, path) in zip(names, named, strict=True)},
+        {name: f"{key}={path}" for name, (key, path) in zip(names, files, strict=True)},
+        {name: digests[path] for name, (_, path) in zip(names, files, strict=True)},
     )
 
 

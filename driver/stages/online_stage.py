@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from plumbob.cluster.session import Session
+from plumbob.configs.checks.input_checks import has_environment_part
+from plumbob.configs.checks.objective_checks import check_gold_reward
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.joint_checks import check_gold_reward, has_environment_part
 from plumbob.configs.settings.rewards import RuleReward
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.input_sizes.token_lengths import tokens_of_prompts
@@ -24,15 +25,8 @@ from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.monitors import monitor_result
-from plumbob.trainers.online.ppo import (
-    PpoInput,
-    PpoState,
-    PpoWorkers,
-    open_trainable_policy,
-    prepare_ppo,
-    run_ppo,
-    run_ppo_asynchronous,
-)
+from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo_input import PpoInput, open_trainable_policy, prepare_ppo
 from plumbob.trainers.online.recorder import PpoRecorder, ppo_summary, steps_on_disk
 
 NO_SECOND_REWARD_MODEL = (

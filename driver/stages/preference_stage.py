@@ -4,10 +4,9 @@ import numpy as np
 
 from plumbob.configs.runs import DpoRun, KtoRun
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
-from plumbob.driver.input_sizes.token_lengths import tokens_of_sequences
+from plumbob.driver.input_sizes.token_lengths import tokens_of_files, tokens_of_sequences
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, training_stage
 from plumbob.trainers.offline.dpo import DpoInput, prepare_dpo, run_dpo
-from plumbob.trainers.offline.encoded_files import by_setting
 from plumbob.trainers.offline.kto import KtoInput, longest_mismatch, prepare_kto, run_kto
 from plumbob.trainers.offline.loop import epoch_batches
 
@@ -24,12 +23,8 @@ def prepare(run: DpoRun) -> PreparedStage:
 
 
 def _sizes_of_pairs(run: DpoRun, data: DpoInput) -> InputSizes:
-    files = by_setting(run.data, data.train, data.mixture)
-    num_heldout = len(data.heldout) if data.mixture is None else 0
-    inputs = tuple(
-        tokens_of_sequences(setting, records, dropped, run.data, num_heldout)
-        for (setting, records), dropped in zip(files, data.dropped, strict=True)
-    )
+    num_heldout = len(data.heldout)
+    inputs = tokens_of_files(run.data, data.train, data.mixture, data.dropped, num_heldout, lambda pair: pair)
     lengths = np.array([max(len(side.ids) for side in pair) for pair in data.train], dtype=np.int64)
     longest = max(len(side.ids) for pair in (*data.train, *data.heldout) for side in pair)
     batches = epoch_batches(run.dpo, len(data.train), run.seed, data.mixture)

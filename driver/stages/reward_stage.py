@@ -26,8 +26,8 @@ from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.loop import epoch_batches
-from plumbob.trainers.offline.reward_batch import FeedbackRecord, encode_responses
-from plumbob.trainers.offline.reward_calibration import (
+from plumbob.trainers.offline.reward_modelling.reward_batch import FeedbackRecord, encode_responses
+from plumbob.trainers.offline.reward_modelling.reward_calibration import (
     SAMPLES_PER_PROMPT,
     CalibrationPolicy,
     calibrate_on_records,
@@ -35,7 +35,7 @@ from plumbob.trainers.offline.reward_calibration import (
     open_calibration_policy,
     prepare_calibration,
 )
-from plumbob.trainers.offline.reward_model import RewardInput, prepare_reward, run_reward
+from plumbob.trainers.offline.reward_modelling.reward_model import RewardInput, prepare_reward, run_reward
 
 UNCUT = 2**30
 """More tokens than any text has."""

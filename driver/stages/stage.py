@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.session import Session
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.input_sizes.token_lengths import InputTokens

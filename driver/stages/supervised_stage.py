@@ -4,9 +4,8 @@ import numpy as np
 
 from plumbob.configs.runs import SftRun
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
-from plumbob.driver.input_sizes.token_lengths import tokens_of_sequences
+from plumbob.driver.input_sizes.token_lengths import tokens_of_files
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, training_stage
-from plumbob.trainers.offline.encoded_files import by_setting
 from plumbob.trainers.offline.loop import epoch_batches
 from plumbob.trainers.offline.sft import SftInput, prepare_sft, run_sft
 
@@ -23,12 +22,8 @@ def prepare(run: SftRun) -> PreparedStage:
 
 
 def _sizes(run: SftRun, data: SftInput) -> InputSizes:
-    files = by_setting(run.data, data.train, data.mixture)
-    num_heldout = len(data.heldout) if data.mixture is None else 0
-    inputs = tuple(
-        tokens_of_sequences(setting, [(one,) for one in records], dropped, run.data, num_heldout)
-        for (setting, records), dropped in zip(files, data.dropped, strict=True)
-    )
+    num_heldout = len(data.heldout)
+    inputs = tokens_of_files(run.data, data.train, data.mixture, data.dropped, num_heldout, lambda one: (one,))
     lengths = np.array([len(one.ids) for one in data.train], dtype=np.int64)
     longest = max(len(one.ids) for one in (*data.train, *data.heldout))
     batches = epoch_batches(run.sft, len(data.train), run.seed, data.mixture)

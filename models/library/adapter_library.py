@@ -12,6 +12,8 @@ from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.library.library_entry import ENTRY_FILE, LibraryEntry
 
+LIBRARY_FIX = "give a folder that may be read: --library FOLDER"
+
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 
 
@@ -19,11 +21,13 @@ class AdapterLibrary:
     """Each sub-folder with an entry is an adapter; whatever else is there is left alone."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser()
+        """Raises UserError where it is below the home of a user that there is not."""
+        with from_outside(f"--library={folder}: cannot be looked at", LIBRARY_FIX):
+            self.folder = folder.expanduser()
 
     def names(self) -> list[str]:
         """Raises UserError when the folder cannot be looked at; one that is not there holds none."""
-        with from_outside(f"{self.folder}: cannot be looked at", "give a folder that may be read: --library FOLDER"):
+        with from_outside(f"{self.folder}: cannot be looked at", LIBRARY_FIX):
             if not self.folder.exists():
                 return []
             return sorted(

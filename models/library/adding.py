@@ -13,12 +13,12 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.core.atomic_files import write_atomically
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE, Adapter, save_adapter
+from plumbob.models.files.weight_files import num_stored
 from plumbob.models.fingerprint import digests_of_model
 from plumbob.models.library.adapter_library import AdapterLibrary
 from plumbob.models.library.base_digest import base_digest, resolve_checked
 from plumbob.models.library.library_entry import ENTRY_FILE, LibraryEntry, TrainingFacts
 from plumbob.models.resolution import BASE_KEY, read_adapter_config, resolve_model, served_rank
-from plumbob.models.weight_files import num_stored
 
 COPIED = frozenset({".json", ".safetensors", ".jinja", ".txt", ".model", ".md"})
 """Suffixes of what belongs to a PEFT folder: its config and weights, a tokenizer, a page about it. No pickles."""

@@ -14,10 +14,10 @@ from plumbob.core.atomic_files import flush_all, replaced
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import Adapter
+from plumbob.models.files.weight_files import save_model
 from plumbob.models.loading import DTYPES, OpenedPolicy, load_causal_lm
 from plumbob.models.quantization.forms import round_weights
 from plumbob.models.tuning.hosting import put_adapter
-from plumbob.models.weight_files import save_model
 
 MERGED_TYPES = ("LORA", "IA3", "VERA")
 """PEFT's names of the adapters that change weights and nothing else."""

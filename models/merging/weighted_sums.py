@@ -12,11 +12,9 @@ With weights w_i, scalings s_i and halves B_i, A_i of one module:
     dare_ties    ties' choice of signs on DARE's halves
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -27,60 +25,14 @@ from plumbob.core.outside import from_outside
 from plumbob.models.adapter import Adapter, load_adapter
 from plumbob.models.library.base_digest import base_digest
 from plumbob.models.loading import OpenedPolicy, load_causal_lm, open_policy
+from plumbob.models.merging.asked_sum import SumKind, WeightedSum
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, is_plain_lora
 from plumbob.models.tuning.hosting import put_adapter
+from plumbob.models.tuning.methods import check_served
 from plumbob.models.tuning.peft_adapters import is_adapter_parameter, published_adapter
-from plumbob.models.tuning.targets import check_served
-
-SumKind = Literal["sum", "linear", "ties", "dare_linear", "dare_ties"]
-
-PEFT_NAMES: Mapping[SumKind, str] = {
-    "sum": "cat",
-    "linear": "linear",
-    "ties": "ties",
-    "dare_linear": "dare_linear",
-    "dare_ties": "dare_ties",
-}
-"""What PEFT's `add_weighted_adapter` calls them."""
-
-SPARSE: tuple[SumKind, ...] = ("ties", "dare_linear", "dare_ties")
-"""Those that set numbers to 0."""
 
 RESULT = "weighted_sum"
 _PREFIX = "base_model.model."
-
-
-@dataclass(frozen=True)
-class WeightedSum:
-    """What is to be summed.
-
-    Attributes:
-        weights: of the adapters, in their order.
-        density: share of the numbers that SPARSE kinds keep; None of others.
-        seed: of the numbers that DARE keeps.
-    """
-
-    how: SumKind
-    weights: tuple[float, ...]
-    density: float | None = None
-    seed: int = 0
-
-    def check(self, num_adapters: int) -> None:
-        """Raises UserError when that cannot be summed."""
-        if len(self.weights) != num_adapters:
-            raise UserError(
-                f"--weights: {len(self.weights)} are given for {num_adapters} adapters; give one for each, in their "
-                f"order"
-            )
-        if not all(math.isfinite(weight) for weight in self.weights):
-            raise UserError(f"--weights={' '.join(map(str, self.weights))}: expected numbers")
-        if self.how != "sum" and num_adapters < 2:
-            raise UserError(f"--how={self.how}: is of two adapters or more; --how=sum scales a single one")
-        if (self.density is not None) != (self.how in SPARSE):
-            is_for = f"is for --how={', '.join(SPARSE)}" if self.density is not None else "is needed"
-            raise UserError(f"--how={self.how}: --density, the share of numbers that are kept, {is_for}")
-        if self.density is not None and not 0 < self.density < 1:
-            raise UserError(f"--density={self.density:g}: expected a share between 0 and 1, neither of them included")
 
 
 def open_parts(folders: Sequence[Path]) -> list[OpenedPolicy]:
@@ -126,9 +78,8 @@ def weighted_sum(parts: Sequence[OpenedPolicy], asked: WeightedSum) -> Adapter:
         torch.no_grad(),
     ):
         torch.manual_seed(asked.seed)
-        model.add_weighted_adapter(
-            names, list(asked.weights), RESULT, combination_type=PEFT_NAMES[asked.how], density=asked.density
-        )
+        kind = "cat" if asked.how == "sum" else asked.how  # What PEFT calls them.
+        model.add_weighted_adapter(names, list(asked.weights), RESULT, combination_type=kind, density=asked.density)
     own = {
         name: parameter.detach().clone()
         for name, parameter in model.named_parameters()

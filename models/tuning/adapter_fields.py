@@ -4,17 +4,16 @@ Whoever a stage uses an adapter for carries each field of it, or the adapter is 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from plumbob.configs.settings.tuning.adapters import BottleneckActivation
-from plumbob.configs.settings.tuning.any_tuning import PROMPT_TYPES
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE, ModelRole
 from plumbob.models.loading import OpenedModel
 from plumbob.models.resolution import read_adapter_config
+from plumbob.models.sizes.kept_activations import Beside
 from plumbob.models.tuning.adapter_support import WITH_TRANSFORMERS, AdapterSupport, AdapterUser
 
 User = ModelRole | AdapterUser
@@ -79,7 +78,7 @@ BY_PEFT = AdapterField(WITH_PEFT)
 MERGED_OR_PEFT = AdapterField(UNLESS_BESIDE)
 REFUSED = AdapterField(NOBODY)
 
-_OF_ANY: Mapping[str, AdapterField] = {
+OF_ANY: Mapping[str, AdapterField] = {
     # What the adapter is on, and what wrote it.
     "auto_mapping": CARRIED,
     "peft_version": CARRIED,
@@ -104,120 +103,31 @@ _OF_ANY: Mapping[str, AdapterField] = {
     "bias": AdapterField(NOBODY, ("none",)),
 }
 
-FIELDS: Mapping[str, AdapterField] = {
-    **_OF_ANY,
-    "peft_type": CARRIED,
-    # B A x on the targets, with the scale of each.
-    "r": CARRIED,
-    "lora_alpha": CARRIED,
-    "use_rslora": CARRIED,
-    "rank_pattern": CARRIED,
-    "alpha_pattern": CARRIED,
-    # Switched off where there is a reference.
-    "lora_dropout": CARRIED,
-    # Beside B A x.
-    "use_dora": MERGED_OR_PEFT,
-    "lora_bias": BY_PEFT,
-    "use_bdlora": BY_PEFT,
-    "target_parameters": BY_PEFT,
-    "trainable_token_indices": BY_PEFT,
-    # One tensor under two names, of which an adapter's file holds one.
-    "ensure_weight_tying": REFUSED,
-    # The saved weights count, however they began: but those that began as parts of the base's own weights took these
-    # out of it, and putting one on takes them out again, each time. What "lora_ga" took out nobody can find again.
-    "init_lora_weights": AdapterField(NOBODY, (True, "gaussian", "eva", "orthogonal"), AS_LORA),
-    "loftq_config": CARRIED,
-    "eva_config": CARRIED,
-    "corda_config": CARRIED,
-    "lora_ga_config": CARRIED,
-    # Other forwards than B A x, or other gradients.
-    "kasa_config": REFUSED,
-    "monteclora_config": REFUSED,
-    "velora_config": REFUSED,
-    "use_qalora": REFUSED,
-    "qalora_group_size": CARRIED,
-    "arrow_config": AdapterField(NOBODY, instead=ANEW),
-    "alora_invocation_tokens": AdapterField(NOBODY, instead=ANEW),
-    "layer_replication": AdapterField(
-        NOBODY,
-        instead="repeat the layers in the base itself, save that, and train a LoRA on it without layer_replication",
-    ),
-    "megatron_config": AdapterField(NOBODY, instead=ANEW),
-    # A name that counts beside `megatron_config` alone.
-    "megatron_core": CARRIED,
-    # Never saved.
-    "runtime_config": CARRIED,
-}
 
-_IA3_FIELDS: Mapping[str, AdapterField] = {
-    **_OF_ANY,
-    "peft_type": MERGED_OR_PEFT,
-    "feedforward_modules": CARRIED,
-    "init_ia3_weights": CARRIED,
-}
-_VERA_FIELDS: Mapping[str, AdapterField] = {
-    **_OF_ANY,
-    "peft_type": MERGED_OR_PEFT,
-    "r": CARRIED,
-    "vera_dropout": CARRIED,
-    "d_initial": CARRIED,
-    "projection_prng_key": CARRIED,
-    "init_weights": CARRIED,
-    # Drawn anew from the key they may be others on another machine.
-    "save_projection": AdapterField(
-        NOBODY, instead="save it again with its projections (save_projection=true)", asks_when_off=True
-    ),
-}
+@dataclass(frozen=True)
+class PeftKind:
+    """What is known of adapters of one kind, whoever trained them.
 
-_OF_BOTTLENECKS = (
-    *("auto_mapping", "peft_version", "base_model_name_or_path", "inference_mode", "task_type", "revision"),
-    "target_modules",
-)
-_BOTTLENECK_FIELDS: Mapping[str, AdapterField] = {
-    **{name: field for name, field in _OF_ANY.items() if name in _OF_BOTTLENECKS},
-    "peft_type": AdapterField(WITH_PEFT, instead=NOT_LINEAR),
-    "width": CARRIED,
-    "activation": AdapterField(
-        NOBODY, get_args(BottleneckActivation), f"train it with one of {', '.join(get_args(BottleneckActivation))}"
-    ),
-}
+    Attributes:
+        fields: of their configs, by name.
+        beside: config -> what of it makes a difference to what a block keeps for its backward.
+        mark: between a module's name and that of a tensor, in PEFT's saved names; "" of one that is on no module.
+        shared: tensors that a file holds for all modules together.
+    """
 
-_PROMPT_FIELDS: Mapping[str, AdapterField] = {
-    **{name: field for name, field in _OF_ANY.items() if name not in ("modules_to_save", "bias")},
-    "peft_type": AdapterField(WITH_PEFT, instead="train LoRA instead, which every sampler computes"),
-    "modules_to_save": AdapterField(NOBODY, instead="train the soft prompt again without it"),
-    "num_virtual_tokens": CARRIED,
-    "token_dim": CARRIED,
-    "num_attention_heads": CARRIED,
-    "num_layers": CARRIED,
-    "num_transformer_submodules": AdapterField(NOBODY, (1,), "give one that was trained as a language model's"),
-    # Where the vectors began, and what made them: the file has the vectors.
-    "prompt_tuning_init": CARRIED,
-    "prompt_tuning_init_text": CARRIED,
-    "tokenizer_name_or_path": CARRIED,
-    "tokenizer_kwargs": CARRIED,
-    "encoder_reparameterization_type": CARRIED,
-    "encoder_hidden_size": CARRIED,
-    "encoder_num_layers": CARRIED,
-    "encoder_dropout": CARRIED,
-    "prefix_projection": CARRIED,
-    "init_weights": CARRIED,
-}
-
-FIELDS_OF: Mapping[str, Mapping[str, AdapterField]] = {
-    "LORA": FIELDS,
-    "IA3": _IA3_FIELDS,
-    "VERA": _VERA_FIELDS,
-    "BOTTLENECK": _BOTTLENECK_FIELDS,
-    **dict.fromkeys(PROMPT_TYPES, _PROMPT_FIELDS),
-}
-"""By PEFT's name of the adapter's kind."""
+    fields: Mapping[str, AdapterField]
+    beside: Callable[[Mapping[str, Any]], Beside]
+    mark: str = ""
+    shared: tuple[str, ...] = ()
 
 
-def check_adapter(opened: OpenedModel, roles: Iterable[ModelRole], support: AdapterSupport) -> None:
+def check_fields(
+    opened: OpenedModel, kinds: Mapping[str, PeftKind], roles: Iterable[ModelRole], support: AdapterSupport
+) -> None:
     """Look at every field of an adapter's config; a full model passes.
 
     Args:
+        kinds: by PEFT's names of them.
         roles: what the adapter is put on the base as.
         support: of the sampler's engine that loads it.
 
@@ -229,7 +139,7 @@ def check_adapter(opened: OpenedModel, roles: Iterable[ModelRole], support: Adap
     where = f"{opened.ref.setting}={opened.source.adapter}"
     users = [*roles, support.user]
     config = read_adapter_config(opened.source.adapter)
-    fields = FIELDS_OF[config["peft_type"]]
+    fields = kinds[config["peft_type"]].fields
     for name, value in config.items():
         field = fields.get(name)
         if field is None:

@@ -3,6 +3,7 @@
 PEFT is imported where a model is made: it takes seconds, and the driver only checks.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,24 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.from_scratch import NEW_POLICY, empty_llama
 from plumbob.models.loading import OpenedPolicy
-from plumbob.models.tuning.adapter_fields import check_adapter
+from plumbob.models.sizes.adapter_size import AdapterSize
+from plumbob.models.sizes.kept_activations import Beside
+from plumbob.models.tuning.adapter_fields import (
+    ANEW,
+    AS_LORA,
+    BY_PEFT,
+    CARRIED,
+    MERGED_OR_PEFT,
+    NOBODY,
+    OF_ANY,
+    REFUSED,
+    AdapterField,
+    PeftKind,
+)
 from plumbob.models.tuning.adapter_support import (
     AdapterSupport,
     check_architecture,
     check_computed,
-    check_largest_rank,
     check_rank,
 )
 from plumbob.models.tuning.targets import (
@@ -27,6 +40,8 @@ from plumbob.models.tuning.targets import (
     check_new_targets,
     check_targets,
     is_named,
+    num_inputs,
+    num_outputs,
     target_modules,
 )
 
@@ -34,6 +49,54 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
     from plumbob.models.policy import PolicyModel
+
+
+_FIELDS: Mapping[str, AdapterField] = {
+    **OF_ANY,
+    "peft_type": CARRIED,
+    # B A x on the targets, with the scale of each.
+    "r": CARRIED,
+    "lora_alpha": CARRIED,
+    "use_rslora": CARRIED,
+    "rank_pattern": CARRIED,
+    "alpha_pattern": CARRIED,
+    # Switched off where there is a reference.
+    "lora_dropout": CARRIED,
+    # Beside B A x.
+    "use_dora": MERGED_OR_PEFT,
+    "lora_bias": BY_PEFT,
+    "use_bdlora": BY_PEFT,
+    "target_parameters": BY_PEFT,
+    "trainable_token_indices": BY_PEFT,
+    # One tensor under two names, of which an adapter's file holds one.
+    "ensure_weight_tying": REFUSED,
+    # The saved weights count, however they began: but those that began as parts of the base's own weights took these
+    # out of it, and putting one on takes them out again, each time. What "lora_ga" took out nobody can find again.
+    "init_lora_weights": AdapterField(NOBODY, (True, "gaussian", "eva", "orthogonal"), AS_LORA),
+    "loftq_config": CARRIED,
+    "eva_config": CARRIED,
+    "corda_config": CARRIED,
+    "lora_ga_config": CARRIED,
+    # Other forwards than B A x, or other gradients.
+    "kasa_config": REFUSED,
+    "monteclora_config": REFUSED,
+    "velora_config": REFUSED,
+    "use_qalora": REFUSED,
+    "qalora_group_size": CARRIED,
+    "arrow_config": AdapterField(NOBODY, instead=ANEW),
+    "alora_invocation_tokens": AdapterField(NOBODY, instead=ANEW),
+    "layer_replication": AdapterField(
+        NOBODY,
+        instead="repeat the layers in the base itself, save that, and train a LoRA on it without layer_replication",
+    ),
+    "megatron_config": AdapterField(NOBODY, instead=ANEW),
+    # A name that counts beside `megatron_config` alone.
+    "megatron_core": CARRIED,
+    # Never saved.
+    "runtime_config": CARRIED,
+}
+
+LORA = PeftKind(_FIELDS, lambda config: "dora" if config.get("use_dora") else "lora", ".lora_")
 
 
 @dataclass(frozen=True)
@@ -44,13 +107,10 @@ class LoraMethod:
 
     def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
         check_architecture(opened, support)
-        check_adapter(opened, roles, support)
-        check_largest_rank(opened, support)
-        if opened.source.adapter is None:
-            check_computed(self.tuning, support, f"{setting}.use_dora=true", opened.config.architectures or ())
+        check_computed(self.tuning, support, f"{setting}.use_dora=true", opened.config.architectures or ())
         check_rank(self.tuning, support, setting)
         check_targets(opened, self.tuning.targets, support, f"{setting}.targets")
-        if opened.source.adapter is None and self._is_of_single_modules:
+        if self._is_of_single_modules:
             self._check_modules(opened.empty(AutoModelForCausalLM), setting, opened.source.base)
 
     def check_new(self, spec: NewLlamaSettings, setting: str, support: AdapterSupport) -> None:
@@ -80,6 +140,19 @@ class LoraMethod:
                     f"{setting}.init={self.tuning.init} begins with parts of linear layers' weights, and {other} of "
                     f"{setting}.targets is none in {base}; take it out, or set {setting}.init=default"
                 )
+
+    @property
+    def beside(self) -> Beside:
+        return "dora" if self.tuning.use_dora else "lora"
+
+    def size(self, model: Any) -> AdapterSize:
+        """A [rank, in] and B [out, rank] for each target, and with DoRA a length of each output."""
+        tuning, halves, lengths = self.tuning, 0, 0
+        for name, module in target_modules(model, tuning.targets).items():
+            rank = next((rank for end, rank in tuning.rank_pattern.items() if is_named(name, end)), tuning.rank)
+            halves += rank * (num_inputs(module) + num_outputs(module))
+            lengths += num_outputs(module) if tuning.use_dora else 0
+        return AdapterSize(halves + lengths, num_start=halves if tuning.init in FROM_WEIGHTS else 0)
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import adapted_policy

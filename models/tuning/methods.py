@@ -1,14 +1,22 @@
 """From the settings of a tuning to its method: what it can be used on, and the policy that it trains.
 
 LoRA stands in lora.py beside this file, training of the model's own weights in weights.py, every other method in
-peft_methods/. Each is an arm of `method_of`; its settings are a variant of `Tuning`.
+peft_methods/. Each is an arm of `method_of`; its settings are a variant of `Tuning`. Of one that trains adapters
+`PEFT_KINDS` has what is known of those that are given.
 """
 
-from typing import TYPE_CHECKING, Protocol, assert_never
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
-from plumbob.configs.settings.tuning.adapters import BottleneckTuning, Ia3Tuning, LoraTuning, VeraTuning
-from plumbob.configs.settings.tuning.any_tuning import AnyTuning
+from plumbob.configs.settings.tuning.adapters import (
+    AdapterTuning,
+    BottleneckTuning,
+    Ia3Tuning,
+    LoraTuning,
+    VeraTuning,
+)
+from plumbob.configs.settings.tuning.any_tuning import PROMPT_TYPES, AnyTuning
 from plumbob.configs.settings.tuning.soft_prompts import (
     MultitaskPromptTuning,
     PrefixTuning,
@@ -20,17 +28,24 @@ from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
+from plumbob.models.resolution import read_adapter_config
+from plumbob.models.sizes.adapter_size import AdapterSize
+from plumbob.models.sizes.kept_activations import Beside
+from plumbob.models.tuning.adapter_fields import PeftKind, check_fields
 from plumbob.models.tuning.adapter_support import (
     WHAT_PEFT_LOADS,
     AdapterSupport,
+    check_architecture,
     check_given_kind,
+    check_largest_rank,
     check_learner,
     stands_beside,
 )
-from plumbob.models.tuning.lora import LoraMethod
-from plumbob.models.tuning.peft_methods.bottleneck import BottleneckMethod
-from plumbob.models.tuning.peft_methods.prompt_methods import PromptMethod
-from plumbob.models.tuning.peft_methods.vector_methods import Ia3Method, VeraMethod
+from plumbob.models.tuning.lora import LORA, LoraMethod
+from plumbob.models.tuning.peft_methods.bottleneck import BOTTLENECK, BottleneckMethod
+from plumbob.models.tuning.peft_methods.prompt_methods import SOFT_PROMPT, PromptMethod
+from plumbob.models.tuning.peft_methods.vector_methods import IA3, VERA, Ia3Method, VeraMethod
+from plumbob.models.tuning.targets import check_adapted
 from plumbob.models.tuning.weights import WeightMethod
 
 if TYPE_CHECKING:
@@ -39,12 +54,28 @@ if TYPE_CHECKING:
 TUNING = "policy.tuning"
 ONE_RANK = LearnerSettings()
 
+PEFT_KINDS: Mapping[str, PeftKind] = {
+    LoraTuning.peft_type: LORA,
+    Ia3Tuning.peft_type: IA3,
+    VeraTuning.peft_type: VERA,
+    BottleneckTuning.peft_type: BOTTLENECK,
+    **dict.fromkeys(PROMPT_TYPES, SOFT_PROMPT),
+}
+"""PEFT's name of a kind of adapters -> what is known of those that are given."""
+
 
 class TuningMethod(Protocol):
     """What of a policy is trained."""
 
+    @property
+    def beside(self) -> Beside:
+        """What it trains, of that which makes a difference to what a block keeps for its backward."""
+
+    def size(self, model: Any) -> AdapterSize:
+        """How many numbers are trained, and stand beside these. `model` may be one without weights."""
+
     def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
-        """Raises UserError when the model cannot be tuned so, or not be served.
+        """Of a full model. Raises UserError when it cannot be tuned so, or not be served.
 
         Args:
             setting: the one that these settings are, such as `policy.tuning`.
@@ -96,6 +127,38 @@ def open_tunable(
     return opened
 
 
+def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[ModelRole, ...] = ()) -> None:
+    """Look at a policy that is sampled as it is.
+
+    Args:
+        roles: what it is on the learners' side beside.
+
+    Raises:
+        UserError: the engine or a learner cannot compute with it.
+    """
+    check_architecture(opened, support)
+    check_fields(opened, PEFT_KINDS, roles, support)
+    check_largest_rank(opened, support)
+    if opened.source.adapter is not None:
+        kind = PEFT_KINDS[read_adapter_config(opened.source.adapter)["peft_type"]]
+        check_adapted(opened, opened.source.adapter, kind, support)
+
+
+def check_method(
+    opened: OpenedPolicy, tuning: AnyTuning, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport
+) -> None:
+    """Raises UserError when the model cannot be tuned so: an adapter is trained, and looked at, as what it is.
+
+    Args:
+        setting: the one that `tuning` is.
+    """
+    if opened.source.adapter is not None and isinstance(tuning, AdapterTuning):
+        check_given_kind(opened, tuning, setting)
+        check_served(opened, support, roles)
+    else:
+        method_of(tuning).check(opened, setting, roles, support)
+
+
 def check_tunable(
     opened: OpenedPolicy,
     policy: PolicySettings | AlignedPolicySettings,
@@ -107,8 +170,7 @@ def check_tunable(
     Args:
         support: what the sampler can load.
     """
-    check_given_kind(opened, policy.tuning, TUNING)
-    method_of(policy.tuning).check(opened, TUNING, roles, support)
+    check_method(opened, policy.tuning, TUNING, roles, support)
     quantization, adapter = opened.ref.quantization, opened.source.adapter
     if quantization is not None and not (stands_beside(adapter, None) or opened.num_virtual_tokens):
         raise UserError(

@@ -1,6 +1,5 @@
 """What LoRA is put on: the modules that a setting or an adapter names, and whether the sampler can serve them."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,20 @@ from transformers.pytorch_utils import Conv1D
 from plumbob.configs.settings.models import NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
-from plumbob.models.adapter import CONFIG_FILE, PROMPT_VECTORS, SAVE_AGAIN, WEIGHTS_FILE, ModelRole
+from plumbob.models.adapter import CONFIG_FILE, PROMPT_VECTORS, SAVE_AGAIN, WEIGHTS_FILE
 from plumbob.models.forward.soft_prompts import PREFIX
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import OpenedPolicy
 from plumbob.models.resolution import BASE_KEY, read_adapter_config
 from plumbob.models.sizes.config_sizes import sizes_of
-from plumbob.models.tuning.adapter_fields import check_adapter
-from plumbob.models.tuning.adapter_support import (
-    WHAT_PEFT_LOADS,
-    AdapterSupport,
-    check_architecture,
-    check_largest_rank,
-)
+from plumbob.models.tuning.adapter_fields import PeftKind
+from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport
 
 SETTING = "policy.tuning.targets"
 ALL_LINEAR = "all-linear"
 LINEAR = (nn.Linear, Conv1D)
 ADAPTABLE = (*LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """What PEFT has a LoRA layer for."""
-
-SHARED_TENSORS = ("base_model.vera_A", "base_model.vera_B")
-"""What an adapter's file holds for all modules together."""
-
-_OF_METHOD = re.compile(r"\.(?:lora_|ia3_|vera_lambda_|bottleneck_)")
-"""Between a module's name and that of a tensor, in PEFT's saved names."""
 
 
 def is_named(module: str, end: str) -> bool:
@@ -74,10 +62,9 @@ def check_targets(
     support: AdapterSupport = WHAT_PEFT_LOADS,
     setting: str = SETTING,
 ) -> None:
-    """Look at what LoRA is, or is to be, put on, with the model's modules made from its config, without weights.
+    """Look at what LoRA is to be put on, with the model's modules made from its config, without weights.
 
-    A model that is an adapter is checked by the tensors that it holds, otherwise `targets` by the names that they are:
-    a name stands for every module whose own name it is, or ends with from a dot on.
+    A name stands for every module whose own name it is, or ends with from a dot on.
 
     Args:
         support: which adapters the sampler that will load them can.
@@ -86,9 +73,7 @@ def check_targets(
     Raises:
         UserError: a module is not there, cannot take LoRA, or cannot be served with it.
     """
-    if opened.source.adapter is not None:
-        _check_adapted(opened, opened.source.adapter, support)
-    elif targets != ALL_LINEAR:
+    if targets != ALL_LINEAR:
         check_named_modules(opened.empty(AutoModelForCausalLM), targets, opened.source.base, support, setting)
 
 
@@ -101,30 +86,14 @@ def check_new_targets(
     check_named_modules(empty_llama(spec), targets, f"the new {spec.setting}", support, setting)
 
 
-def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[ModelRole, ...] = ()) -> None:
-    """Look at a policy that is sampled as it is.
-
-    Args:
-        roles: what it is on the learners' side beside.
-
-    Raises:
-        UserError: the engine or a learner cannot compute with it.
-    """
-    check_architecture(opened, support)
-    check_adapter(opened, roles, support)
-    check_largest_rank(opened, support)
-    if opened.source.adapter is not None:
-        _check_adapted(opened, opened.source.adapter, support)
-
-
-def _check_adapted(opened: OpenedPolicy, adapter: Path, support: AdapterSupport) -> None:
-    """The modules that an adapter holds tensors for."""
+def check_adapted(opened: OpenedPolicy, adapter: Path, kind: PeftKind, support: AdapterSupport) -> None:
+    """Look at the modules that an adapter holds tensors for. UserError as `check_targets`."""
     if opened.num_virtual_tokens:
         _check_vectors(opened, adapter)
         return
     model, base = opened.empty(AutoModelForCausalLM), opened.source.base
     modules = dict(model.named_modules())
-    found = {name: [name] if name in modules else [] for name in _adapted(adapter, support)}
+    found = {name: [name] if name in modules else [] for name in _adapted(adapter, kind, support)}
     # PEFT itself says what it cannot load.
     unusable = {} if support == WHAT_PEFT_LOADS else _unusable(model, support)
     fix = f"an adapter on {base} may hold {_possible(model, _unusable(model, support))}"
@@ -221,11 +190,11 @@ def _reason(names: list[str], unusable: Mapping[str, str]) -> str | None:
     return next((unusable[name] for name in names if name in unusable), None)
 
 
-def _adapted(adapter: Path, support: AdapterSupport) -> list[str]:
+def _adapted(adapter: Path, kind: PeftKind, support: AdapterSupport) -> list[str]:
     """Names of the modules that the adapter holds tensors for, each once; what else it holds some would not take."""
     what = f"{adapter / WEIGHTS_FILE}: cannot be read"
     with from_outside(what, SAVE_AGAIN), safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
         names = [name.removeprefix("base_model.model.") for name in file.keys()]  # noqa: SIM118 - it is no mapping
-    of_modules = [name for name in names if name not in SHARED_TENSORS]
-    kept = of_modules if support.loads_nothing_else else [name for name in of_modules if _OF_METHOD.search(name)]
-    return list(dict.fromkeys(_OF_METHOD.split(name)[0].removesuffix(".base_layer") for name in kept))
+    of_modules = [name for name in names if name not in kind.shared]
+    kept = of_modules if support.loads_nothing_else else [name for name in of_modules if kind.mark in name]
+    return list(dict.fromkeys(name.partition(kind.mark)[0].removesuffix(".base_layer") for name in kept))

@@ -17,6 +17,8 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import OpenedPolicy, check_full
+from plumbob.models.sizes.adapter_size import AdapterSize
+from plumbob.models.sizes.kept_activations import Beside
 from plumbob.models.tuning.adapter_support import AdapterSupport
 
 if TYPE_CHECKING:
@@ -55,6 +57,13 @@ class WeightMethod:
         """Of the parameters that a model of the role's own trains: a critic has no use for the output embedding."""
         chosen = chosen_names(model, self.tuning)
         return chosen - head_names(model) if role == "value" else chosen
+
+    @property
+    def beside(self) -> Beside:
+        return "norms" if isinstance(self.tuning, SelectiveTuning) and not self.tuning.targets else "weights"
+
+    def size(self, model: Any) -> AdapterSize:
+        return AdapterSize(self.num_trained(model, "policy"))
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import policy_of_weights

@@ -15,8 +15,8 @@ from subprocess import DEVNULL
 from typing import Any
 
 from plumbob.configs.settings.programs.reward_programs import CodePart
-from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.process_ends.after_death import AfterDeath
 from plumbob.data.records import RowError
 from plumbob.reward.programs.inside.tester_program import PROGRAM_GONE
 from plumbob.reward.programs.program_tests import (

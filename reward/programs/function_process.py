@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from plumbob.configs.settings.programs.reward_programs import FunctionPart
-from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import UserError
+from plumbob.core.process_ends.after_death import AfterDeath
 from plumbob.core.programs.function_source import digest_of_source, source_file
 from plumbob.core.programs.message_pipe import MessagePipe, PipeClosed
 from plumbob.core.programs.process_environment import command_of, kept_environment
@@ -54,7 +54,6 @@ class FunctionProcess:
 
     def __init__(self, part: FunctionPart, quiet: bool = False) -> None:
         self._part, self._quiet = part, quiet
-        self._digest = digest_of_source(part.function)
         self._start()
 
     def ask(self, calls: Sequence[Call]) -> list[float | NoScore]:
@@ -100,6 +99,7 @@ class FunctionProcess:
 
     def _start(self) -> None:
         part = self._part
+        self._digest = digest_of_source(part.function)
         place, _, name = part.function.rpartition(":")
         file = source_file(part.function)
         scratch = tempfile.mkdtemp(prefix="plumbob-function-")

@@ -14,7 +14,8 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import REWARDS_TODAY, ModelReward
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.core.errors import UserError
-from plumbob.models.loading import OpenedModel, load_weights, num_reserved_positions, open_model, open_tokenizer
+from plumbob.models.files.tokenizer_files import open_tokenizer
+from plumbob.models.loading import OpenedModel, load_weights, num_reserved_positions, open_model
 from plumbob.models.quantization.forms import loading_options
 from plumbob.models.resolution import resolve_model, resolve_package_folder
 from plumbob.reward.reward_models.calibration import load_calibration

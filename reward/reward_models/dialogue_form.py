@@ -12,8 +12,8 @@ from transformers.utils import cached_file
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.atomic_files import flush, write_atomically
 from plumbob.core.outside import from_outside
-from plumbob.data.bounded_templates import template_trial
 from plumbob.data.records import RowError
+from plumbob.data.texts.bounded_templates import template_trial
 from plumbob.data.texts.chat import (
     PLAIN_CHAT_TEMPLATE,
     Message,

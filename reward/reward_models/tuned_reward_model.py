@@ -13,11 +13,11 @@ from plumbob.configs.settings.models import ModelRef, RewardEncoderSettings
 from plumbob.configs.settings.tuning.encoders import EncoderLora
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import PolicyWeights
+from plumbob.models.files.weight_files import save_model
 from plumbob.models.loading import open_model
 from plumbob.models.quantization.forms import round_weights
 from plumbob.models.quantization.quantised_layers import quantised_layers
 from plumbob.models.tuning.classifiers import lora_targets, put_lora
-from plumbob.models.weight_files import save_model
 from plumbob.reward.reward_models.bert_model import RewardModel, new_reward_model
 
 

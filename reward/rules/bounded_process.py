@@ -144,7 +144,7 @@ def _value_of(rule: BoundedRule) -> Callable[[str, Any], float]:
             check = SchemaCheck(rule)
             return lambda text, expected: float(check.is_kept(text))
         case MathRule():
-            from plumbob.reward.rules.mathematics import is_equal
+            from plumbob.reward.rules.right_answers.mathematics import is_equal
 
             return lambda text, expected: float(is_equal(text, expected))
         case _:

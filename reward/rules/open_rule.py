@@ -15,10 +15,16 @@ from plumbob.configs.settings.rules.reward_rules import (
     RegexRule,
     RulePart,
 )
-from plumbob.reward.rules.answers import expected_answers, expected_formula, expected_number, is_exact, is_number
 from plumbob.reward.rules.bounded_process import BoundedProcess
 from plumbob.reward.rules.instructions import expected_instructions, share_kept
 from plumbob.reward.rules.json_text import SchemaCheck
+from plumbob.reward.rules.right_answers.answers import (
+    expected_answers,
+    expected_formula,
+    expected_number,
+    is_exact,
+    is_number,
+)
 from plumbob.reward.rules.rule import Rule
 from plumbob.reward.rules.rule_scorer import RulePartScorer
 from plumbob.reward.rules.text_rules import check_language, compiled, contains, is_in_language, length, matches

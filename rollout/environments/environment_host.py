@@ -18,8 +18,8 @@ from typing import Any, Literal, NoReturn
 from plumbob.configs.base import IsFunction
 from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
-from plumbob.core.after_death import AfterDeath
 from plumbob.core.errors import UserError
+from plumbob.core.process_ends.after_death import AfterDeath
 from plumbob.core.programs.function_source import SOURCE_SUFFIX, changed_sources, source_digests, source_file
 from plumbob.core.programs.process_environment import command_of, kept_environment
 from plumbob.rollout.environments import host_program

@@ -4,8 +4,8 @@ import json
 import math
 from typing import Any
 
+from plumbob.core.outside import MAX_JSON_DEPTH, is_deeper
 from plumbob.core.programs.users_code import MAX_FLOAT32
-from plumbob.data.reading.bounded_files import MAX_DEPTH, is_deeper
 from plumbob.data.reading.messages import messages_in
 from plumbob.data.records import RowError
 from plumbob.data.texts.chat import Message
@@ -45,8 +45,8 @@ def opening_of(given: Any) -> list[Message] | None:
 def _messages(method: str, given: Any) -> list[Message]:
     if given is None or given == []:
         return []
-    if is_deeper(given, MAX_DEPTH):
-        raise EnvironmentFailed(f"wrong messages: those of {method} are nested more than {MAX_DEPTH} deep")
+    if is_deeper(given, MAX_JSON_DEPTH):
+        raise EnvironmentFailed(f"wrong messages: those of {method} are nested more than {MAX_JSON_DEPTH} deep")
     try:
         json.dumps(given, ensure_ascii=False).encode()
         messages = messages_in(f"messages of {method}", given)

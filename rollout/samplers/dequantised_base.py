@@ -12,10 +12,10 @@ from pathlib import Path
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.core.outside import from_outside
+from plumbob.models.files.weight_files import cached_model, save_model
 from plumbob.models.fingerprint import digests_of_model
 from plumbob.models.loading import load_causal_lm, open_policy
 from plumbob.models.quantization.forms import round_weights
-from plumbob.models.weight_files import cached_model, save_model
 
 FIX = "free space for a copy of the model there, or set rollout.quantised_base=stored"
 

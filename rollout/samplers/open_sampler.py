@@ -86,6 +86,11 @@ def support_for(rollout: RolloutSettings, opened: OpenedModel, tuning: AnyTuning
     return support_of(rollout.engine, serving_of(rollout, opened, tuning))
 
 
+def support_for_new(rollout: RolloutSettings, dtype: Dtype, architecture: str, tuning: AnyTuning) -> AdapterSupport:
+    """As `support_for`, of a model that is yet to be made."""
+    return support_of(rollout.engine, adapter_serving(rollout, dtype, (architecture,), is_plain_lora(None, tuning)))
+
+
 def serving_notes(rollout: RolloutSettings, opened: OpenedModel, tuning: AnyTuning) -> tuple[str, ...]:
     """What is to be known of sampling with adapters that vLLM does not compute beside the base's weights."""
     if isinstance(rollout.engine, TransformersEngine) or is_plain_lora(opened.source.adapter, tuning):

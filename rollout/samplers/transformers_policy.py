@@ -94,7 +94,8 @@ class TransformersPolicy:
         name = _adapter_name(adapter.version)
         if self._spec.lora_rank == 0:
             raise PublishError(f"worker {self._spec.worker} was opened without adapters (lora_rank=0)")
-        self.serve_base(running)
+        if self._changed:
+            self._refuse(running, f"version {adapter.version} is loaded")
         try:
             self.model = put_adapter(self.model, adapter, name)
         except (ValueError, RuntimeError) as error:
@@ -108,6 +109,7 @@ class TransformersPolicy:
         differences |= {key: float(tensor.abs().max()) for key, tensor in found.items() if key not in adapter.tensors}
         seconds = time.monotonic() - began
         proof = verify_publish(self._spec.worker, adapter.version, adapter.tensors, differences, seconds)
+        self.serve_base(running)  # When nothing can fail any more: until then the version before is what computes.
         self._adapters.add(adapter.version)
         for version in self._adapters - {adapter.version, *running}:
             remove_adapter(self.model, _adapter_name(version), instead=name)

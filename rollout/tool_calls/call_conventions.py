@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plumbob.data.bounded_templates import template_trial
+from plumbob.data.texts.bounded_templates import template_trial
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.texts.turns import ANSWER, QUESTION, AssistantTurn, assistant_turn, write, written_end
 from plumbob.rollout.tool_calls.call_forms import (

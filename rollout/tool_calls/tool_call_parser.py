@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from plumbob.data.reading.bounded_files import MAX_DEPTH, is_deeper
+from plumbob.core.outside import MAX_JSON_DEPTH, is_deeper
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.rollout.tool_calls.call_conventions import call_convention
 from plumbob.rollout.tool_calls.call_forms import NoCall, named_call
@@ -46,7 +46,7 @@ class ToolCallParser:
             content, calls = self._convention.calls_in(text)
         except NoCall:
             return None
-        return None if is_deeper(calls, MAX_DEPTH) else (content, calls)
+        return None if is_deeper(calls, MAX_JSON_DEPTH) else (content, calls)
 
     def _by_template(self, template: TimedTemplate, text: str, prompt: str) -> tuple[str, list[dict[str, Any]]] | None:
         try:
@@ -57,7 +57,7 @@ class ToolCallParser:
             content = message.get("content") or ""
         except Exception:  # It parses what a policy wrote by a template from outside: it raises what it likes.
             return None
-        return (content, calls) if calls and isinstance(content, str) and not is_deeper(calls, MAX_DEPTH) else None
+        return (content, calls) if calls and isinstance(content, str) and not is_deeper(calls, MAX_JSON_DEPTH) else None
 
 
 def _timed_template(response_template: dict[str, Any]) -> TimedTemplate | None:

@@ -15,8 +15,8 @@ from plumbob.configs.runs import EvalRun
 from plumbob.console.cli import main
 from plumbob.driver.run_folder.made_adapter import facts_of
 from plumbob.driver.run_folder.made_policy import find_adapter
-from plumbob.driver.stages.evaluation import EVALUATION_STEP
-from plumbob.driver.stages.evaluation_input import prepare_eval
+from plumbob.driver.stages.evaluating.evaluation import EVALUATION_STEP
+from plumbob.driver.stages.evaluating.evaluation_input import prepare_eval
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.models.adapter import load_adapter, save_adapter
 from plumbob.models.library.adapter_library import AdapterLibrary

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
+from plumbob.models.files.weight_files import WHOLE
 from plumbob.models.loading import load_causal_lm
-from plumbob.models.weight_files import WHOLE
 from plumbob.trainers.learner.checkpoint_shards import file_name
 from tests.support.opened_models import opened_policy
 from tests.support.plain_transformers import largest_gap, load_plain

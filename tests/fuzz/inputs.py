@@ -176,11 +176,14 @@ def _write_model(rng: random.Random, folder: Path, whole: Path) -> None:
 
 def _use_model(folder: Path) -> None:
     from plumbob.models.loading import load_causal_lm, open_policy
+    from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
+    from plumbob.models.tuning.methods import check_served
     from plumbob.models.tuning.targets import check_targets
 
     opened = open_policy(policy_ref(str(folder)))
     tokenizer = opened.tokenizer
     _ = opened.num_positions
+    check_served(opened, WHAT_PEFT_LOADS)
     check_targets(opened, ("q_proj",))
     if tokenizer.chat_template is not None:
         try:

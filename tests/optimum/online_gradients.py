@@ -14,9 +14,10 @@ from torch import Tensor
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Gae
 from plumbob.reward.scorer import Score
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.objective import forward_actions
-from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
+from plumbob.trainers.online.ppo import PpoState, learn
+from plumbob.trainers.online.ppo_input import PpoInput
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.online_optima import kl_slope, overlong_penalty, step_gradient
 from plumbob.verify.optima.response_tree import EOS, Array, Instance

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plumbob.configs.runs import RewardRun
 from plumbob.data.records import Ranking
-from plumbob.trainers.offline.reward_batch import FeedbackRecord, response_rewards
+from plumbob.trainers.offline.reward_modelling.reward_batch import FeedbackRecord, response_rewards
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.count_optima import Rankings, plackett_luce_loss
 from plumbob.verify.optima.response_tree import Array

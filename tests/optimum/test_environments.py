@@ -28,7 +28,8 @@ from plumbob.rollout.samplers.open_sampler import open_sampler
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec, sample
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo
+from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo
+from plumbob.trainers.online.ppo_input import PpoInput
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.verify.local_learner import open_learner
 from tests.support.recording_listener import Watching

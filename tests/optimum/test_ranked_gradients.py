@@ -21,7 +21,7 @@ from plumbob.configs.settings.offline_objectives import DpoLoss, IpoLoss
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.reward.scorer import Score
 from plumbob.trainers.algorithms.advantages import best_and_worst
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.experience import Experience
 from plumbob.trainers.online.objective import forward_actions
 from plumbob.trainers.online.objectives.ranked_responses import GroupRows, response_pairs

@@ -15,7 +15,7 @@ import pytest
 from torch import Tensor
 
 from plumbob.configs.settings.offline_objectives import BradleyTerry, RewardObjective
-from plumbob.trainers.offline.reward_batch import FeedbackRecord, response_rewards
+from plumbob.trainers.offline.reward_modelling.reward_batch import FeedbackRecord, response_rewards
 from plumbob.verify.local_learner import open_learner
 from plumbob.verify.optima.count_optima import all_rankings
 from plumbob.verify.optima.response_tree import Array
@@ -70,20 +70,16 @@ def absolute(rewards: Tensor, scores: Tensor) -> Tensor:
     return (rewards - scores).abs().sum()
 
 
+TRAINER = "plumbob.trainers.offline.reward_modelling.reward_model"
+
 BUGS = {
-    "rewards 10% too large": Bug(replaced=("plumbob.trainers.offline.reward_model.response_rewards", larger)),
+    "rewards 10% too large": Bug(replaced=(f"{TRAINER}.response_rewards", larger)),
     "flip rate left out": Bug(lambda asked: asked.model_copy(update={"flip_rate": 0.0})),
-    "margin 0.5": Bug(replaced=("plumbob.trainers.offline.reward_model.target_of", lambda _: 0.5)),
-    "margin left out": Bug(replaced=("plumbob.trainers.offline.reward_model.target_of", lambda _: 0.0)),
-    "the best of a ranking alone": Bug(
-        replaced=("plumbob.trainers.offline.reward_model.plackett_luce_loss", best_alone)
-    ),
-    "among all instead of those left": Bug(
-        replaced=("plumbob.trainers.offline.reward_model.plackett_luce_loss", among_all)
-    ),
-    "absolute instead of squared errors": Bug(
-        replaced=("plumbob.trainers.offline.reward_model.regression_loss", absolute)
-    ),
+    "margin 0.5": Bug(replaced=(f"{TRAINER}.target_of", lambda _: 0.5)),
+    "margin left out": Bug(replaced=(f"{TRAINER}.target_of", lambda _: 0.0)),
+    "the best of a ranking alone": Bug(replaced=(f"{TRAINER}.plackett_luce_loss", best_alone)),
+    "among all instead of those left": Bug(replaced=(f"{TRAINER}.plackett_luce_loss", among_all)),
+    "absolute instead of squared errors": Bug(replaced=(f"{TRAINER}.regression_loss", absolute)),
 }
 ROWS = {f"{row.name}, {row.setting}": row for row in REWARD_ROWS}
 NOISY = "Bradley-Terry, flip rate 0.2 and margins"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from plumbob.data.bounded_templates import render
+from plumbob.data.texts.bounded_templates import render
 
 TEXTS = ["What is the capital of Peru? The capital of Peru is Lima.", "[INST] a question [/INST] an answer </s>"] * 4
 

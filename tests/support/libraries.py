@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.paths import named_inputs, with_absolute_paths
 from plumbob.configs.resolved_copy import write_resolved
 from plumbob.driver.run_folder.inputs import new_digests, write_digests
 from plumbob.models.adapter import save_adapter
@@ -48,7 +48,7 @@ def write_sft_run(folder: Path, base: str, overrides: Mapping[str, object] | Non
     rows.write_text(json.dumps({"prompt": "Q", "response": "A"}) + "\n")
     asked = {"policy.model": base, "data.demonstrations": rows, "storage.path": folder.parent, "name": folder.name}
     config = with_absolute_paths(load_run("sft", [f"{k}={v}" for k, v in {**asked, **(overrides or {})}.items()]))
-    digests = new_digests(config, folder)
+    digests = new_digests(named_inputs(config), folder)
     write_resolved(config, folder)
     write_digests(digests, folder)
     summary: dict[str, Any] = {"name": folder.name, "kind": "sft", "stages": {"sft": SUMMARY}}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.data.tokenization import PairBatch, TokenBatch
-from plumbob.trainers.offline.reward_batch import INPUT_NAMES, RewardBatch
+from plumbob.trainers.offline.reward_modelling.reward_batch import INPUT_NAMES, RewardBatch
 
 
 def right_aligned(rows: NDArray[np.generic], attention_mask: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -29,7 +29,8 @@ from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.online.objective import rows_to_probe
-from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo_input import PpoInput
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.verify.local_learner import OneRank
 from tests.support.learner_ranks import this_rank

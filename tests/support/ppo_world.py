@@ -23,9 +23,10 @@ from plumbob.trainers.learner.checkpoint import Checkpoints, Files, read_checkpo
 from plumbob.trainers.learner.learner_protocol import MergedUpdate
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.step_record import StepRecord
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.objective import forward_with_entropies
-from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo_input import PpoInput
 from plumbob.trainers.online.recorder import PpoRecorder
 
 NUM_PROMPTS = 6

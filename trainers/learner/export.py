@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from plumbob.models.adapter import Adapter, FullWeights, PolicyWeights, save_adapter
+from plumbob.models.files.weight_files import save_model
 from plumbob.models.loading import DTYPES, OpenedPolicy, load_causal_lm
-from plumbob.models.weight_files import save_model
 
 SHARD = "2GB"
 """The largest file of weights: as much as transformers has in memory when it writes."""

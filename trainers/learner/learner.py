@@ -68,6 +68,8 @@ class Learner:
         tokens = TokenLog(plan.num_epochs)
         for epoch in range(plan.num_epochs):
             tokens.epoch = epoch
+            if epoch == 1:
+                batch = batch.in_later_epochs()
             shuffled = order.permutation(batch.num_rows)
             for index in shuffled.reshape(-1, plan.minibatch_size):
                 for name, partial_mean in self._accumulate(batch.rows(index), index, tokens).items():

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from plumbob.configs.settings.data import MixtureSettings
 from plumbob.core.errors import UserError
 from plumbob.data.epoch_order import Mixture
-from plumbob.data.reading.readers import ReadRecords
+from plumbob.data.reading.row_sorting import ReadRecords
 from plumbob.data.splitting import hold_out_each
 from plumbob.data.tokenization import EncodedRecords, TooLong
 

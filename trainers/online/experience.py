@@ -5,7 +5,7 @@ All tensors are [B, T] over whole sequences: the prompt, then the response, padd
 True on exactly the tokens that the policy wrote; elsewhere every result is 0, and nothing there is read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self, assert_never
 
 import numpy as np
@@ -102,7 +102,7 @@ class Experience(Batch):
         critic: None where the estimator has none.
         kl: None where the divergence is in the reward.
         teachers: int64 [B], the number of each row's; None but for distillation in its `full` form.
-        asks_entropies: whether the update is to measure the entropies, which are not known yet.
+        asks_entropies: whether the update's first epoch is to measure the entropies, which are not known yet.
     """
 
     input_ids: Tensor
@@ -126,6 +126,9 @@ class Experience(Batch):
         taken = super().rows(index)
         columns = columns_in_use(taken.attention_mask)
         return taken.map_arrays(lambda values: values[:, columns] if values.ndim > 1 else values)
+
+    def in_later_epochs(self) -> Self:
+        return replace(super().in_later_epochs(), asks_entropies=False)
 
 
 class MadeExperience(NamedTuple):

@@ -10,7 +10,7 @@ from plumbob.reward.gold_reward import GOLD_PART
 from plumbob.reward.scorer import Score
 from plumbob.reward.services.judge_answers import TOKEN_COUNTS
 from plumbob.rollout.rollout_records import Rollout
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.step_metrics import ExperienceStats, RoundMetrics, StepMetrics
 

@@ -10,18 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plumbob.configs.settings.algorithms import (
-    BestOfN,
-    Distillation,
-    DrGrpo,
-    Estimator,
-    Gae,
-    Grpo,
-    OnlineDpo,
-    ReinforcePlusPlus,
-    ReinforcePlusPlusBaseline,
-    Rloo,
-)
+from plumbob.configs.settings.algorithms import RANKED, BestOfN, Distillation, Estimator, OnlineDpo, critic_of
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.rollout.rollout_records import Rollout
@@ -34,7 +23,6 @@ from plumbob.trainers.online.experience import (
     Experience,
     LogprobsAndValues,
     TeacherLogprobs,
-    learns_whole_kl,
     sampler_gap,
 )
 from plumbob.trainers.online.objectives.movement import movement
@@ -73,14 +61,14 @@ class TrainRows(NamedTuple):
 
 
 def train_rows(estimator: Estimator, experience: Experience, computed: LogprobsAndValues, groups: Tensor) -> TrainRows:
-    """What the estimator's loss terms learn from: the experience itself, or rows that are made of it.
+    """What the estimator's loss terms learn from: the experience itself, or rows that a `RANKED` one makes of it.
 
     Args:
         groups: int64 [B], rows with the same number respond to the same prompt.
     """
+    if not isinstance(estimator, RANKED):
+        return TrainRows(experience, np.arange(experience.num_rows))
     match estimator:
-        case Gae() | ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | Distillation():
-            return TrainRows(experience, np.arange(experience.num_rows))
         case BestOfN():
             return TrainRows(*best_responses(experience, groups))
         case OnlineDpo():
@@ -96,21 +84,18 @@ def check_estimator(estimator: Estimator) -> None:
 
 
 def ppo_loss_terms(ppo: PpoSettings, temperature: float) -> tuple[LossTerm[Any], ...]:
-    """The policy's loss and, where the estimator has a critic, its own: means over the optimizer step."""
-    policy = LossTerm("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
+    """The policy's loss, and a critic's where there is one; means over the optimizer step."""
     match ppo.estimator:
-        case ReinforcePlusPlus() | ReinforcePlusPlusBaseline() | Rloo() | Grpo() | DrGrpo() | BestOfN():
-            return (policy,)
-        case Gae(value_clip_range=clip_range):
-            return (policy, LossTerm("value", partial(value_loss_sum, clip_range, temperature), total_weight))
         case OnlineDpo(loss=loss):
             load_users_loss(loss)
             return (LossTerm("policy", partial(pair_loss_sum, loss, temperature), num_pairs),)
-        case Distillation():
-            whole = LossTerm("policy", partial(teacher_kl_sum, temperature), total_weight)
-            return (whole if learns_whole_kl(ppo.estimator) else policy,)
-        case _:
-            assert_never(ppo.estimator)
+        case Distillation(form="full"):
+            return (LossTerm("policy", partial(teacher_kl_sum, temperature), total_weight),)
+    policy = LossTerm("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
+    critic = critic_of(ppo.estimator)
+    if critic is None:
+        return (policy,)
+    return (policy, LossTerm("value", partial(value_loss_sum, critic.value_clip_range, temperature), total_weight))
 
 
 def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:

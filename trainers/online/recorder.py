@@ -14,7 +14,7 @@ from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener, Phases, ResponseSample, StepRecord
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import all_scores, failures_by_part, kinds_of_failures, measure_step
 from plumbob.trainers.online.monitors import Monitors

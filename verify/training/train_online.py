@@ -14,9 +14,10 @@ from plumbob.data.prompts import EncodedPrompt
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.learner_protocol import Learners
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.objective import forward_actions
-from plumbob.trainers.online.ppo import PpoInput, PpoState, learn
+from plumbob.trainers.online.ppo import PpoState, learn
+from plumbob.trainers.online.ppo_input import PpoInput
 from plumbob.verify.local_learner import OneRank, open_learner
 from plumbob.verify.optima.response_tree import EOS, Array
 from plumbob.verify.world.tiny_world import TinyWorld, every_response

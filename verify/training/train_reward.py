@@ -19,14 +19,14 @@ from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import open_encoder
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.offline.reward_batch import (
+from plumbob.trainers.offline.reward_modelling.reward_batch import (
     FeedbackRecord,
     RewardBatch,
     collate_responses,
     encode_responses,
     response_rewards,
 )
-from plumbob.trainers.offline.reward_model import RewardInput, run_reward
+from plumbob.trainers.offline.reward_modelling.reward_model import RewardInput, run_reward
 from plumbob.verify.local_learner import OneRank, open_learner
 from plumbob.verify.null_listener import NullListener
 from plumbob.verify.optima.count_optima import Rankings

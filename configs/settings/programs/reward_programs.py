@@ -73,3 +73,6 @@ class CodePart(PartSettings):
     @property
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
+
+
+ProgramPart = FunctionPart | CodePart

@@ -155,3 +155,7 @@ class BottleneckTuning(AdapterTuning):
     @property
     def can_merge(self) -> bool:
         return False
+
+
+ModuleTuning = LoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning
+"""Adapters on modules of the model."""

@@ -4,13 +4,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from plumbob.configs.settings.tuning.adapters import (
-    AdapterTuning,
-    BottleneckTuning,
-    Ia3Tuning,
-    LoraTuning,
-    VeraTuning,
-)
+from plumbob.configs.settings.tuning.adapters import AdapterTuning, LoraTuning, ModuleTuning, VeraTuning
 from plumbob.configs.settings.tuning.soft_prompts import (
     MultitaskPromptTuning,
     PrefixTuning,
@@ -22,7 +16,7 @@ from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 
 OnePromptTuning = PromptTuning | PTuning | PrefixTuning
 AnyPromptTuning = OnePromptTuning | MultitaskPromptTuning
-AnyAdapterTuning = LoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning | AnyPromptTuning
+AnyAdapterTuning = ModuleTuning | AnyPromptTuning
 AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
 NOT_THERE = {

@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from plumbob.console.commands.adapters.library_options import add_library, library_of
 from plumbob.console.exit_codes import OK
-from plumbob.console.options import add_json
+from plumbob.console.options import add_dtype, add_json
 from plumbob.console.tables import number
 from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside
+from plumbob.models.merging.asked_sum import SUM_KINDS, WeightedSum
 
 if TYPE_CHECKING:
     from plumbob.configs.settings.tuning.quantization import Nf4Quantization
     from plumbob.models.adapter import Adapter
     from plumbob.models.library.adapter_library import AdapterLibrary
     from plumbob.models.loading import OpenedPolicy
-    from plumbob.models.merging.weighted_sums import WeightedSum
 
 NAME = "merge"
 ABOUT = "sum adapters into a new one, or write an adapter and its base as one full model"
 EXAMPLE = "plumbob adapters merge sums words --weights 0.7 0.3 --name both"
-
-KINDS = ("sum", "linear", "ties", "dare_linear", "dare_ties")
-DTYPES = ("float32", "bfloat16")
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -37,7 +35,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--how",
-        choices=KINDS,
+        choices=SUM_KINDS,
         default="sum",
         help="sum is what the adapters add to the base, exactly; the others sum A and B each; default: sum",
     )
@@ -47,7 +45,7 @@ def add_options(parser: ArgumentParser) -> None:
     result.add_argument("--name", metavar="NEW", help="the sum becomes an adapter of the library, of this name")
     result.add_argument("--full", type=Path, metavar="FOLDER", help="the sum and the base become a full model, there")
     parser.add_argument("--task", metavar="TEXT", help="what the new adapter is for, in words")
-    parser.add_argument("--dtype", choices=DTYPES, help="of the full model's weights; default: of the base's own")
+    add_dtype(parser, "of the full model's weights; default: of the base's own", default=None)
     parser.add_argument(
         "--dequantised",
         action="store_true",
@@ -62,7 +60,7 @@ def run(arguments: Namespace) -> int:
     from plumbob.models.quantization.forms import hush_bitsandbytes
 
     hush_bitsandbytes()
-    from plumbob.models.merging.weighted_sums import WeightedSum, open_parts, weighted_sum
+    from plumbob.models.merging.weighted_sums import open_parts, weighted_sum
 
     names: list[str] = arguments.names
     _check_options(arguments)
@@ -74,8 +72,8 @@ def run(arguments: Namespace) -> int:
     folders = [library.folder_of(name) for name in names]
     if arguments.name is not None:
         library.check_new(arguments.name)
-    elif arguments.full.expanduser().exists():
-        raise UserError(f"--full={arguments.full}: is there already; give a folder that is not")
+    else:
+        _check_free(arguments.full)
     parts = open_parts(folders)
     # One adapter as it is may be of any kind that changes weights; sums are of plain LoRA.
     is_as_it_is = arguments.full is not None and asked.how == "sum" and asked.weights == (1.0,)
@@ -94,6 +92,14 @@ def _check_options(arguments: Namespace) -> None:
         raise UserError("--dtype and --dequantised are of a full model: give --full FOLDER instead of --name")
     if arguments.full is not None and arguments.task is not None:
         raise UserError("--task is of a new adapter of the library: give --name NEW instead of --full")
+
+
+def _check_free(folder: Path) -> None:
+    """Raises UserError where something is in the place of a new folder, or nothing can be."""
+    with from_outside(f"--full={folder}: cannot be looked at", "give a folder that may be written"):
+        is_there = folder.expanduser().exists()
+    if is_there:
+        raise UserError(f"--full={folder}: is there already; give a folder that is not")
 
 
 def _add_sum(arguments: Namespace, library: AdapterLibrary, adapter: Adapter, asked: WeightedSum) -> int:

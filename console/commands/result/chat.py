@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from plumbob.console.exit_codes import OK
-from plumbob.console.options import add_json, add_policy
+from plumbob.console.options import add_dtype, add_json, add_policy
 from plumbob.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, metavar="X", help="0: the likeliest; default: 1")
     parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="of one answer; default: 256")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn; default: 0")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    add_dtype(parser)
     add_json(parser)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from plumbob.console.exit_codes import OK
-from plumbob.console.options import add_json, add_policy
+from plumbob.console.options import add_dtype, add_json, add_policy
 from plumbob.console.tables import number, size
 
 NAME = "export"
@@ -24,9 +24,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def add_merging(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), help="of merged weights; default: of the base's own"
-    )
+    add_dtype(parser, "of merged weights; default: of the base's own", default=None)
     parser.add_argument(
         "--dequantised", action="store_true", help="merge into the weights that the base had in 4 bits (NF4), as floats"
     )

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from plumbob.console.exit_codes import OK
-from plumbob.console.options import add_listening, add_policy, token_of
+from plumbob.console.options import add_dtype, add_listening, add_policy, token_of
 from plumbob.core.errors import UserError
 
 NAME = "serve"
@@ -22,7 +22,7 @@ def add_options(parser: ArgumentParser) -> None:
         help="a further adapter on the same base, under that name; may be given several times",
     )
     add_listening(parser, 8000)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    add_dtype(parser)
     parser.add_argument("--kv-cache-gib", type=float, default=1.0, metavar="X", help="on a CPU; default: 1")
     parser.add_argument(
         "--max-tokens", type=int, metavar="N", help="of prompt and answer together; default: the model's positions"

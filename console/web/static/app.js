@@ -8,22 +8,7 @@ import { serverClient } from "./lib/client.js";
 import { html, render, useEffect, useRef, useState } from "./lib/html.js";
 import { navigate, runPath, useRoute } from "./lib/router.js";
 import { forgetToken, logIn, savedToken, tokenFromAddress } from "./lib/token.js";
-
-/** Name of a view in the router -> its component, loaded when it is first shown. */
-const VIEWS = {
-  runs: () => import("./views/runs.js").then((module) => module.RunsView),
-  compare: () => import("./views/compare.js").then((module) => module.CompareView),
-  overview: () => import("./views/overview.js").then((module) => module.OverviewView),
-  curves: () => import("./views/curves.js").then((module) => module.CurvesView),
-  rollouts: () => import("./views/rollouts.js").then((module) => module.RolloutsView),
-  group: () => import("./views/group.js").then((module) => module.GroupView),
-  tokens: () => import("./views/tokens.js").then((module) => module.TokensView),
-  pairs: () => import("./views/pairs.js").then((module) => module.PairsView),
-  timeline: () => import("./views/timeline.js").then((module) => module.TimelineView),
-  config: () => import("./views/config.js").then((module) => module.ConfigView),
-  steer: () => import("./views/steer.js").then((module) => module.SteerView),
-  logs: () => import("./views/logs.js").then((module) => module.LogsView),
-};
+import { VIEWS } from "./lib/view_table.js";
 
 /** In the place of a view whose module the server did not give. */
 const NotLoaded = () => html`<${ErrorNote} error=${new Error("This view could not be loaded. Is plumbob ui still running?")} retry=${() => location.reload()} />`;
@@ -33,7 +18,7 @@ function useView(name) {
   const [loaded, setLoaded] = useState({ name: null, View: null });
   useEffect(() => {
     let isCurrent = true;
-    VIEWS[name]().then(
+    VIEWS[name].load().then(
       (View) => isCurrent && setLoaded({ name, View }),
       (error) => {
         console.error(error);

@@ -37,12 +37,12 @@ from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.driver.stages.stage import InputSizes
 from plumbob.models.loading import open_baseline
 from plumbob.trainers.offline import dpo
-from plumbob.trainers.offline.reward_calibration import SAMPLES_PER_PROMPT
+from plumbob.trainers.offline.reward_modelling.reward_calibration import SAMPLES_PER_PROMPT
 
 RAY_S, LEARNER_S, VLLM_S, TRANSFORMERS_S, SCORER_S, REOPENED_S = 12.0, 20.0, 32.0, 12.0, 9.0, 1.5
-"""Until each works, as measured on 2 cores (a run of the preset `toy` on 1 December 2026): the driver with a Ray cluster of its
-own, the first learners, rollout workers by their engine, scorers, and learners with another model. What a hub has to
-send first is not in it."""
+"""Until each works, as measured on 2 cores (a run of preset `toy` on 1 December 2026): the driver with a Ray cluster
+of its own, the first learners, rollout workers by their engine, scorers, and learners with another model. What a hub
+has to send first is not in it."""
 
 TEXT, PAIRS, PROMPTS = "data.text", "data.pairs", "data.prompts"
 

@@ -7,8 +7,9 @@ policy.model --frozen--> base, which reads one of
 """
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, ClassVar, assert_never
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -25,9 +26,11 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.loading import OpenedPolicy
-from plumbob.models.tuning.adapter_fields import check_adapter
-from plumbob.models.tuning.adapter_support import AdapterSupport, check_architecture
-from plumbob.models.tuning.targets import check_targets
+from plumbob.models.sizes.adapter_size import AdapterSize
+from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
+from plumbob.models.sizes.kept_activations import Beside
+from plumbob.models.tuning.adapter_fields import CARRIED, NOBODY, OF_ANY, WITH_PEFT, AdapterField, PeftKind
+from plumbob.models.tuning.adapter_support import AdapterSupport
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -39,6 +42,31 @@ READ_BY_PREFIXES = ("input_ids", "attention_mask", "position_ids", "past_key_val
 """What the layers of a model must take, to be given a soft prompt."""
 
 
+_FIELDS: Mapping[str, AdapterField] = {
+    **{name: field for name, field in OF_ANY.items() if name not in ("modules_to_save", "bias")},
+    "peft_type": AdapterField(WITH_PEFT, instead="train LoRA instead, which every sampler computes"),
+    "modules_to_save": AdapterField(NOBODY, instead="train the soft prompt again without it"),
+    "num_virtual_tokens": CARRIED,
+    "token_dim": CARRIED,
+    "num_attention_heads": CARRIED,
+    "num_layers": CARRIED,
+    "num_transformer_submodules": AdapterField(NOBODY, (1,), "give one that was trained as a language model's"),
+    # Where the vectors began, and what made them: the file has the vectors.
+    "prompt_tuning_init": CARRIED,
+    "prompt_tuning_init_text": CARRIED,
+    "tokenizer_name_or_path": CARRIED,
+    "tokenizer_kwargs": CARRIED,
+    "encoder_reparameterization_type": CARRIED,
+    "encoder_hidden_size": CARRIED,
+    "encoder_num_layers": CARRIED,
+    "encoder_dropout": CARRIED,
+    "prefix_projection": CARRIED,
+    "init_weights": CARRIED,
+}
+
+SOFT_PROMPT = PeftKind(_FIELDS, lambda config: "prompts")
+
+
 @dataclass(frozen=True)
 class PromptMethod:
     """Trains vectors that the frozen base reads before every text."""
@@ -46,11 +74,6 @@ class PromptMethod:
     tuning: AnyPromptTuning
 
     def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
-        if opened.source.adapter is not None:  # It is trained as what it is.
-            check_architecture(opened, support)
-            check_adapter(opened, roles, support)
-            check_targets(opened, (), support)
-            return
         self._check_served(setting, support)
         if opened.num_positions < 1:
             raise UserError(
@@ -91,6 +114,23 @@ class PromptMethod:
                 f"{setting}.kind={self.tuning.kind}: not every layer of {type(model).__name__} ({base}) keeps keys and "
                 f"values of one width, which a prefix is made of; set {setting}.kind=prompt-tuning"
             )
+
+    beside: ClassVar[Beside] = "prompts"
+
+    def size(self, model: Any) -> AdapterSize:
+        tuning, sizes = self.tuning, sizes_of(model)
+        tokens, width = tuning.num_virtual_tokens, sizes.hidden_size
+        match tuning:
+            case PromptTuning():
+                return AdapterSize(tokens * width)
+            case MultitaskPromptTuning():
+                return AdapterSize(tokens * width + len(tuning.tasks) * tuning.rank * (tokens + width))
+            case PTuning():
+                return AdapterSize(_of_prompt_encoder(tuning, width))
+            case PrefixTuning():
+                return AdapterSize(_of_prefix(tuning, sizes))
+            case _:
+                assert_never(tuning)
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import adapted_policy
@@ -164,3 +204,28 @@ def text_ids(tokenizer: Any, text: str, setting: str) -> list[int]:
     if not ids or (number is not None and max(ids) >= number):
         raise UserError(f"{setting}.init_text has no tokens, or some that the model has no embeddings of: change it")
     return ids
+
+
+def _of_prompt_encoder(tuning: PTuning, width: int) -> int:
+    """The vectors, and a network on them of which only they are kept in the end."""
+    hidden = tuning.hidden_size or width
+    vectors = tuning.num_virtual_tokens * width
+    if tuning.encoder == "mlp":
+        return vectors + _layer(width, hidden) + _layer(hidden, hidden) + _layer(hidden, width)
+    # Each layer of an LSTM has four gates a direction, with two biases each; the second layer reads both directions.
+    lstm = sum(2 * 4 * hidden * (inputs + hidden + 2) for inputs in (width, 2 * hidden))
+    return vectors + lstm + _layer(2 * hidden, 2 * hidden) + _layer(2 * hidden, width)
+
+
+def _of_prefix(tuning: PrefixTuning, sizes: ModelSizes) -> int:
+    """Keys and values of each layer, or what they are made by."""
+    outputs = 2 * sizes.num_layers * sizes.kv_size
+    if not tuning.projection:
+        return tuning.num_virtual_tokens * outputs
+    hidden = tuning.hidden_size or sizes.kv_size
+    return tuning.num_virtual_tokens * sizes.kv_size + _layer(sizes.kv_size, hidden) + _layer(hidden, outputs)
+
+
+def _layer(inputs: int, outputs: int) -> int:
+    """A linear one, with its bias."""
+    return (inputs + 1) * outputs

@@ -1,8 +1,8 @@
 """Methods that train vectors alone: (IA)³ and VeRA, on the linear layers that are named."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import AutoModelForCausalLM
 
@@ -12,13 +12,23 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.from_scratch import NEW_POLICY, empty_llama
 from plumbob.models.loading import OpenedPolicy
-from plumbob.models.tuning.adapter_fields import check_adapter
+from plumbob.models.sizes.adapter_size import AdapterSize
+from plumbob.models.sizes.kept_activations import Beside
+from plumbob.models.tuning.adapter_fields import (
+    CARRIED,
+    MERGED_OR_PEFT,
+    NOBODY,
+    OF_ANY,
+    AdapterField,
+    PeftKind,
+)
 from plumbob.models.tuning.adapter_support import AdapterSupport, check_architecture, check_computed
 from plumbob.models.tuning.targets import (
     ALL_LINEAR,
     LINEAR,
     check_named_modules,
-    check_targets,
+    num_inputs,
+    num_outputs,
     target_modules,
 )
 
@@ -36,16 +46,28 @@ KEYS_VALUES_FEEDFORWARD: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 """What families of models call the modules that (IA)³ scales: outputs of the first, inputs of the second."""
 
 
-def _is_checked_adapter(
-    opened: OpenedPolicy, tuning: Ia3Tuning | VeraTuning, roles: tuple[ModelRole, ...], support: AdapterSupport
-) -> bool:
-    """Whether the model is an adapter, which is then trained as what it is. UserError where it, or its base, cannot."""
-    check_architecture(opened, support)
-    check_adapter(opened, roles, support)
-    if opened.source.adapter is None:
-        return False
-    check_targets(opened, tuning.targets, support)
-    return True
+_IA3_FIELDS: Mapping[str, AdapterField] = {
+    **OF_ANY,
+    "peft_type": MERGED_OR_PEFT,
+    "feedforward_modules": CARRIED,
+    "init_ia3_weights": CARRIED,
+}
+_VERA_FIELDS: Mapping[str, AdapterField] = {
+    **OF_ANY,
+    "peft_type": MERGED_OR_PEFT,
+    "r": CARRIED,
+    "vera_dropout": CARRIED,
+    "d_initial": CARRIED,
+    "projection_prng_key": CARRIED,
+    "init_weights": CARRIED,
+    # Drawn anew from the key they may be others on another machine.
+    "save_projection": AdapterField(
+        NOBODY, instead="save it again with its projections (save_projection=true)", asks_when_off=True
+    ),
+}
+
+IA3 = PeftKind(_IA3_FIELDS, lambda config: "ia3", ".ia3_")
+VERA = PeftKind(_VERA_FIELDS, lambda config: "vera", ".vera_lambda_", ("base_model.vera_A", "base_model.vera_B"))
 
 
 @dataclass(frozen=True)
@@ -55,8 +77,7 @@ class Ia3Method:
     tuning: Ia3Tuning
 
     def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
-        if _is_checked_adapter(opened, self.tuning, roles, support):
-            return
+        check_architecture(opened, support)
         check_computed(self.tuning, support, f"{setting}.kind=ia3", opened.config.architectures or ())
         self._check_modules(opened.empty(AutoModelForCausalLM), setting, support, opened.source.base)
 
@@ -81,6 +102,13 @@ class Ia3Method:
                 f"{setting}.targets and {setting}.feedforward both name {both} in {base}, of which the outputs or "
                 f"the inputs are scaled: name it in one of them"
             )
+
+    beside: ClassVar[Beside] = "ia3"
+
+    def size(self, model: Any) -> AdapterSize:
+        outputs, inputs = scaled_modules(model, self.tuning) or ((), ())
+        num_factors = sum(num_outputs(one) for one in target_modules(model, outputs).values())
+        return AdapterSize(num_factors + sum(num_inputs(one) for one in target_modules(model, inputs).values()))
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from plumbob.models.tuning.roles import adapted_policy
@@ -122,8 +150,7 @@ class VeraMethod:
     tuning: VeraTuning
 
     def check(self, opened: OpenedPolicy, setting: str, roles: tuple[ModelRole, ...], support: AdapterSupport) -> None:
-        if _is_checked_adapter(opened, self.tuning, roles, support):
-            return
+        check_architecture(opened, support)
         check_computed(self.tuning, support, f"{setting}.kind=vera", opened.config.architectures or ())
         if self.tuning.targets != ALL_LINEAR:
             self._check_modules(opened.empty(AutoModelForCausalLM), setting, support, opened.source.base)
@@ -135,6 +162,14 @@ class VeraMethod:
 
     def _check_modules(self, model: Any, setting: str, support: AdapterSupport, base: str) -> None:
         check_named_modules(model, self.tuning.targets, base, support, f"{setting}.targets", LINEAR)
+
+    beside: ClassVar[Beside] = "vera"
+
+    def size(self, model: Any) -> AdapterSize:
+        targets = list(target_modules(model, self.tuning.targets).values())
+        widest = max(map(num_inputs, targets), default=0) + max(map(num_outputs, targets), default=0)
+        num_trained = sum(self.tuning.rank + num_outputs(one) for one in targets)
+        return AdapterSize(num_trained, num_shared=self.tuning.rank * widest)
 
     def policy(self, opened: OpenedPolicy, roles: tuple[ModelRole, ...], seed: int) -> "PolicyModel":
         from peft import VeraConfig

@@ -67,9 +67,35 @@ def test_rows_that_are_measured_later_take_the_place_of_those_of_their_names(tmp
         ("a", 3.0, False), ("b", 1.0, True), ("c", 1.0, False)
     ]  # fmt: skip
     assert [each["data"] for each in measurements] == ["made up", "real"]
-    assert minutes_today(path) == 2.0
+    assert minutes_today(path, "real") == 2.0
     write_results(path, [second], "real", 3.0)
     assert [each["minutes"] for each in read_results(path)[0]] == [3.0]
+
+
+def test_what_was_measured_the_same_day_on_another_machine_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    first, second = (compared(name, "s", [1.0], [2.0], target=None, higher_is_better=False) for name in ("a", "b"))
+    write_results(path, [first, second], "real", 4.0)
+    content = json.loads(path.read_text())
+    content["measurements"][0]["hardware"]["processor"] = "another"
+    path.write_text(json.dumps(content))
+    assert minutes_today(path, "real") == 0.0  # What this machine has measured.
+    write_results(path, [second], "real", 3.0)
+    measurements, rows = read_results(path)
+    today = measurements[0]["date"]
+    assert [(each["date"], each["minutes"]) for each in measurements] == [(today, 4.0), (f"{today} (2)", 3.0)]
+    assert [(row.name, row.date) for row in rows] == [("a", today), ("b", f"{today} (2)")]
+
+
+def test_what_no_phase_took_is_counted_step_by_step() -> None:
+    # Of 10, 4 and 5 s the phases took 9, 3.5 and 4.9; the medians' difference, 5 less 4.9, would be another number.
+    lines = [
+        {"time": 100.0, "seconds": {"learn": 5.0}, "metrics": {}},
+        {"time": 110.0, "seconds": {"learn": 9.0}, "metrics": {}},
+        {"time": 114.0, "seconds": {"learn": 1.0, "sample": 2.5}, "metrics": {}},
+        {"time": 119.0, "seconds": {"learn": 4.9}, "metrics": {}},
+    ]
+    assert read_run(lines, 90.0, is_online=True).outside_phases_s == 0.5  # Of 1.0, 0.5 and 0.1.
 
 
 def test_the_tables_columns_stand_below_one_another() -> None:

@@ -14,11 +14,11 @@ from plumbob.cluster.calls import (
     LOG_BYTES,
     Actor,
     Call,
-    drain,
     gather,
     gather_ranks,
     last_lines,
     result_of,
+    wait_ignoring_results,
     wait_until,
 )
 from plumbob.cluster.failures import LearnersLost, WorkerFailed, WorkerLost
@@ -192,9 +192,9 @@ def test_a_package_that_a_host_lacks_is_named(one_cpu: None, tmp_path: Path) -> 
 
 def test_settling_takes_failures_and_ends(one_cpu: None, tmp_path: Path) -> None:
     worker = start("rollout-0", tmp_path / "0.log")
-    drain([worker.handle.double.remote([1]), worker.handle.fail.remote("other")], TIMEOUT_S)
+    wait_ignoring_results([worker.handle.double.remote([1]), worker.handle.fail.remote("other")], TIMEOUT_S)
     held = worker.handle.hold.remote()
-    drain([held], 0.01)
+    wait_ignoring_results([held], 0.01)
     assert ray.wait([held], timeout=0)[0] == []
 
 

@@ -13,7 +13,7 @@ from ray._private.services import ConsolePopen
 from plumbob.cluster import private_ray
 from plumbob.cluster.private_ray import BELOW, RayProcess, remove_folders, starting, temporary_folder
 from plumbob.core.errors import RunFailed, UserError
-from plumbob.core.stop_signals import SIGNALS
+from plumbob.core.process_ends.stop_signals import SIGNALS
 from tests.support.folder_names import names
 
 LONG = "/tmp/" + 90 * "a"

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from plumbob.console.display import JsonConsole, PlainConsole, choose_listener, print_summary
-from plumbob.console.live_console import LiveConsole
+from plumbob.console.live_view.live_console import LiveConsole
 from plumbob.console.tables import duration, number, summary_table
 from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord

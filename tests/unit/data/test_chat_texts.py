@@ -10,9 +10,9 @@ from transformers import AddedToken, PreTrainedTokenizerFast
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.bounded_templates import template_time
 from plumbob.data.prompts import encode_prompts
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts
+from plumbob.data.texts.bounded_templates import template_time
 from plumbob.data.texts.chat import (
     PLAIN_CHAT_TEMPLATE,
     PROMPT_TEMPLATE,

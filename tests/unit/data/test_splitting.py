@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from plumbob.configs.settings.data import SplittingSettings
 from plumbob.configs.settings.stewardship.data_checks import DataCheckSettings
 from plumbob.core.errors import UserError
-from plumbob.data.reading.readers import ReadRecords
+from plumbob.data.reading.row_sorting import ReadRecords
 from plumbob.data.records import PreferencePair, Prompt
 from plumbob.data.splitting import check_overlap, hold_out, hold_out_each, split_by_prompt
 

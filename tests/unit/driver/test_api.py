@@ -9,7 +9,7 @@ import ray
 
 from plumbob.cluster.session import Session
 from plumbob.configs.load_run import load_run
-from plumbob.configs.paths import with_absolute_paths
+from plumbob.configs.paths import named_inputs, with_absolute_paths
 from plumbob.configs.resolved_copy import write_resolved
 from plumbob.configs.runs import EvalRun, PipelineRun, PpoRun, PretrainRun, SftRun
 from plumbob.configs.settings.data import (
@@ -37,7 +37,7 @@ from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, StorageSettings
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError
-from plumbob.driver import api
+from plumbob.driver import execution
 from plumbob.driver.api import plan, resume, run, run_or_resume
 from plumbob.driver.run_folder.inputs import MODELS_FILE, check_models, new_digests, write_digests
 from tests.support.recording_listener import Watching
@@ -225,6 +225,11 @@ def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, mo
     assert (tmp_path / "resolved.json").read_text() == before
 
 
+def test_a_folder_below_the_home_of_nobody_is_one_message() -> None:
+    with pytest.raises(UserError, match=r"^~nosuchuser/run: cannot be looked at: .*; give the folder of a run$"):
+        resume(Path("~nosuchuser/run"), Watching())
+
+
 def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a reward model that was trained anew into the same folder."""
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
@@ -240,13 +245,13 @@ def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: p
         name="mine",
     )
     write_resolved(asked, tmp_path)
-    write_digests(new_digests(asked, tmp_path), tmp_path)
+    write_digests(new_digests(named_inputs(asked), tmp_path), tmp_path)
     assert set(json.loads((tmp_path / MODELS_FILE).read_text())) == {policy, *map(str, scorers)}
-    check_models(asked, tmp_path)
+    check_models(named_inputs(asked), tmp_path)
     (scorers[1] / "model.safetensors").write_bytes(b"others!")
     (scorers[0] / "calibration.json").write_text("{}")  # Is new, and no other model.
-    assert new_digests(asked, tmp_path) == {}  # Those that it began with stay.
-    monkeypatch.setattr(api, "prepare_run", lambda config: pytest.fail)
+    assert new_digests(named_inputs(asked), tmp_path) == {}  # Those that it began with stay.
+    monkeypatch.setattr(execution, "prepare_run", lambda config: pytest.fail)
     with pytest.raises(
         UserError, match=rf"^reward\.ensemble={scorers[1]}: this is not the model .*: model\.safetensors ch"
     ):

@@ -26,8 +26,8 @@ from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import SftSettings
 from plumbob.configs.settings.workers import RolloutSettings, StorageSettings, TransformersEngine
 from plumbob.core.errors import RunFailed
-from plumbob.data.bounded_templates import render as render_template
-from plumbob.driver import api
+from plumbob.data.texts.bounded_templates import render as render_template
+from plumbob.driver import api, execution
 from plumbob.driver.api import plan, resume, run
 from plumbob.driver.prepared_run import PreparedRun
 from plumbob.driver.stages.stage import StageContext
@@ -63,9 +63,9 @@ def test_a_chat_template_has_the_date_of_the_beginning_when_the_run_resumes(
         return PreparedRun((), (), dies)
 
     listener = Watching()
-    monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(SimpleNamespace(listener=listener)))
-    monkeypatch.setattr(api, "prepare_run", prepared)
-    monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
+    monkeypatch.setattr(execution, "controlled_run", lambda *_: nullcontext(SimpleNamespace(listener=listener)))
+    monkeypatch.setattr(execution, "prepare_run", prepared)
+    monkeypatch.setattr(execution, "ConnectionFile", lambda *_: nullcontext())
     opened: Any = SimpleNamespace(cluster=asked.cluster)
     with pytest.raises(RunFailed):
         run(asked, listener, opened)

@@ -19,14 +19,14 @@ from plumbob.cluster.session import Session
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.driver.run_control import RunControl, controlled_run
 from plumbob.driver.run_folder.folder import EVENTS_FILE, STATUS_FILE
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.json_lines import read_json_lines
 from plumbob.trainers.metrics.step_record import StepRecord
-from plumbob.trainers.online.sample_ledger import NUM_VERSIONS, SampleLedger
+from plumbob.trainers.online.collection.sample_ledger import NUM_VERSIONS, SampleLedger
 from tests.support.recording_listener import Watching
 
 CLUSTER = ClusterSettings(address="auto", wait_s=60, max_restarts=1)

@@ -14,8 +14,8 @@ from transformers import AutoTokenizer
 from plumbob.core.errors import UserError
 from plumbob.data.tokenization import TokenSequence, collate, encode_prompt_ids
 from plumbob.models.adapter import save_adapter
+from plumbob.models.files.weight_files import save_model
 from plumbob.models.loading import load_causal_lm, open_policy
-from plumbob.models.weight_files import save_model
 from tests.support.opened_models import policy_ref
 from tests.support.tiny_policy import make_adapter, write_policy
 

@@ -12,9 +12,9 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef
 from plumbob.configs.settings.rewards import EnsembleReward
 from plumbob.core.errors import UserError
-from plumbob.data.bounded_templates import template_time
 from plumbob.data.reading.readers import read_pairs, read_prompts
 from plumbob.data.rendered_rows import RowPart
+from plumbob.data.texts.bounded_templates import template_time
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from plumbob.reward.reward_models.dialogue_form import (
     FORM_FILE,

@@ -19,7 +19,7 @@ from transformers import (
 
 from plumbob.configs.runs import RewardRun
 from plumbob.reward.reward_models.bert_model import switch_dropout_off
-from plumbob.trainers.offline.reward_model import learner_parts
+from plumbob.trainers.offline.reward_modelling.reward_model import learner_parts
 from tests.support.tiny_scorer import bert_config, bert_tokenizer
 
 SIZES: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """Every class of batches: which rows it takes of each field, how many there are, and how long they are."""
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -14,7 +14,7 @@ from plumbob.trainers.forgetting.replay import WithReplay
 from plumbob.trainers.offline.dpo import DpoBatch
 from plumbob.trainers.offline.kto import KtoBatch
 from plumbob.trainers.offline.pretrain import MaskedBatch
-from plumbob.trainers.offline.reward_batch import RewardBatch
+from plumbob.trainers.offline.reward_modelling.reward_batch import RewardBatch
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl
 from plumbob.trainers.online.objective import TrajectoryBatch
 from plumbob.trainers.online.objectives.ranked_responses import PairSide, ResponsePairs
@@ -147,6 +147,18 @@ def test_columns_that_are_padding_in_all_rows_are_left_out(batch: Any, width: in
         leaf for leaf in leaves(found) if not isinstance(leaf, float | bool) and leaf.ndim == batch.attention_mask.ndim
     ]
     assert len(wide) >= 3 and {leaf.shape[-1] for leaf in wide} == {width}
+
+
+@pytest.mark.parametrize(("batch", "lengths"), MADE, ids=lambda value: type(value).__name__)
+def test_later_epochs_learn_from_the_same_rows(batch: Batch, lengths: list[int]) -> None:
+    found = batch.in_later_epochs()
+    assert type(found) is type(batch) and found.lengths.tolist() == lengths
+    assert all(after is before for before, after in zip(leaves(batch), leaves(found), strict=True))
+
+
+def test_they_ask_for_no_entropies_beside_replayed_text_neither() -> None:
+    asked = WithReplay(replace(EXPERIENCE, asks_entropies=True), TOKENS).in_later_epochs().batch
+    assert asked.asks_entropies is False and asked.advantages is EXPERIENCE.advantages
 
 
 def test_a_batch_without_its_critic() -> None:

@@ -17,8 +17,8 @@ from plumbob.models.tuning.classifiers import num_trained
 from plumbob.reward.reward_models.bert_encoding import EncodedPair
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
-from plumbob.trainers.offline.reward_batch import RewardBatch, collate_responses, response_rewards
-from plumbob.trainers.offline.reward_model import check_encoder
+from plumbob.trainers.offline.reward_modelling.reward_batch import RewardBatch, collate_responses, response_rewards
+from plumbob.trainers.offline.reward_modelling.reward_model import check_encoder
 from tests.support.learner_ranks import Ranks, numpy_state, this_rank
 from tests.support.tiny_scorer import CLS, SEP, A, bert_config, bert_tokenizer
 

@@ -11,7 +11,7 @@ from plumbob.rollout.journal import DropReason, JournalRow
 from plumbob.rollout.shaping_record import ShapingRecord, ShapingStep, record_shaping
 from plumbob.trainers.algorithms.reward_shaping import EarnedRewards
 from plumbob.trainers.learner.token_values import TokenRows
-from plumbob.trainers.online.collector import Scored, StepResponses
+from plumbob.trainers.online.collection.collector import Scored, StepResponses
 from plumbob.trainers.online.experience import Experience, LogprobsAndValues
 from plumbob.trainers.online.objective import CLIPPED, ENTROPIES, RATIOS, TrainRows
 from plumbob.trainers.online.part_rewards import CombinedScores

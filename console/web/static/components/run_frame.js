@@ -4,20 +4,12 @@ import { html, useEffect, useRef } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
 import { href, navigate, runPath } from "../lib/router.js";
 import { stageOf, useFeed, useRun } from "../lib/run_feed.js";
+import { VIEWS } from "../lib/view_table.js";
 import { ErrorNote, Loading } from "./notes.js";
 import { Segmented } from "./segmented.js";
 import { Progress, StateBadge } from "./state_badge.js";
 
-const TABS = [
-  ["overview", "Overview"], ["curves", "Curves"], ["rollouts", "Rollouts"], ["pairs", "Pairs"], ["timeline", "Timeline"],
-  ["config", "Config"], ["steer", "Steer"], ["logs", "Logs"],
-];
-/** Tabs that need a server. */
-const LIVE_TABS = ["steer", "logs", "timeline"];
-/** Views below a tab -> that tab. */
-const PARENTS = { tokens: "rollouts", group: "rollouts" };
-/** Views of which each stage has its own. */
-const OF_STAGES = ["overview", "curves", "rollouts", "pairs", "timeline"];
+const TABS = Object.entries(VIEWS).filter(([, { tab }]) => tab);
 
 const tabPath = (id, tab) => (tab === "overview" ? runPath(id) : runPath(id, tab));
 
@@ -49,8 +41,8 @@ function Where({ run, feed, stage }) {
 }
 
 function Tabs({ run, view, stage, isStatic }) {
-  const tabs = TABS.filter(([name]) => !isStatic || !LIVE_TABS.includes(name));
-  const current = PARENTS[view] ?? view;
+  const tabs = TABS.filter(([, { needsServer }]) => !isStatic || !needsServer);
+  const current = VIEWS[view].within ?? view;
   const open = (by) => {
     const index = tabs.findIndex(([name]) => name === current);
     const [name] = tabs[(index + by + tabs.length) % tabs.length];
@@ -61,8 +53,8 @@ function Tabs({ run, view, stage, isStatic }) {
   useEffect(() => bar.current.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }), [current]);
   return html`
     <nav ref=${bar} class="tabs" aria-label="Views of this run">
-      ${tabs.map(([name, title]) => html`
-        <a key=${name} href=${href({ path: tabPath(run.id, name), params: { stage } })} aria-current=${name === current ? "page" : undefined}>${title}</a>`)}
+      ${tabs.map(([name, { tab }]) => html`
+        <a key=${name} href=${href({ path: tabPath(run.id, name), params: { stage } })} aria-current=${name === current ? "page" : undefined}>${tab}</a>`)}
     </nav>`;
 }
 
@@ -83,7 +75,7 @@ export function RunFrame({ View, route, client, navigate: go, session }) {
     <section class="run-head" aria-label="This run">
       <h1>${run.name}</h1>
       <${Where} run=${run} feed=${feed} stage=${stage} />
-      ${run.stages.length > 1 && OF_STAGES.includes(route.view) && html`
+      ${run.stages.length > 1 && VIEWS[route.view].ofStages && html`
         <${Segmented} label="Stage" value=${stage} onChange=${chooseStage}
           options=${run.stages.map(({ name, is_finished: isFinished }) => ({ value: name, label: isFinished ? `${name} ✓` : name }))} />`}
       <${Tabs} run=${run} view=${route.view} stage=${route.query.stage} isStatic=${client.isStatic} />

@@ -1,29 +1,14 @@
 // The page's address: #/run/toy~ppo/rollouts/12/3?stage=ppo, parsed and made.
 import { useEffect, useState } from "./html.js";
+import { VIEWS } from "./view_table.js";
 
 /**
  * @typedef {object} Route
- * @property {string} view    name of the view, a key of VIEWS in app.js
+ * @property {string} view    name of the view, a key of VIEWS in view_table.js
  * @property {string} path    without the query
  * @property {Record<string, string>} params   what stands in the path: id, step, row, group, ids
  * @property {Record<string, string>} query    what stands behind the question mark
  */
-
-/** Pattern of a path -> its view. */
-const ROUTES = [
-  ["/", "runs"],
-  ["/compare/:ids", "compare"],
-  ["/run/:id", "overview"],
-  ["/run/:id/curves", "curves"],
-  ["/run/:id/rollouts", "rollouts"],
-  ["/run/:id/rollouts/:step/group/:group", "group"],
-  ["/run/:id/rollouts/:step/:row", "tokens"],
-  ["/run/:id/pairs", "pairs"],
-  ["/run/:id/timeline", "timeline"],
-  ["/run/:id/config", "config"],
-  ["/run/:id/steer", "steer"],
-  ["/run/:id/logs", "logs"],
-];
 
 /** What an escaped text stands for; one that is none, such as "50%", stands for itself. */
 export function decoded(text) {
@@ -52,7 +37,7 @@ function matched(pattern, path) {
 export function parse(hash) {
   const [path, search = ""] = hash.replace(/^#/, "").split("?", 2);
   const query = Object.fromEntries(new URLSearchParams(search));
-  for (const [pattern, view] of ROUTES) {
+  for (const [view, { pattern }] of Object.entries(VIEWS)) {
     const params = matched(pattern, path);
     if (params) return { view, path: path || "/", params, query };
   }

@@ -24,7 +24,7 @@ def test_a_variable_that_is_not_set_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_program_begins_with_nothing_of_ours_in_its_way() -> None:
     """Its path is as that of any Python process, and what is imported is the standard library's."""
-    *command, program = command_of("plumbob.core.after_death")
+    *command, program = command_of("plumbob.core.process_ends.after_death")
     assert command[-1] == "-c" and program.endswith("import main; sys.path.pop(); main()")
     shown = program.replace(
         "main()", "print(sys.path); print(sorted({name.partition('.')[0] for name in sys.modules}))"

@@ -13,7 +13,7 @@ import pytest
 
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
-from plumbob.data.reading import bounded_files
+from plumbob.data.reading.file_formats import bounded_files
 from plumbob.data.reading.readers import (
     read_annotated_pairs,
     read_demonstrations,

@@ -20,7 +20,7 @@ from plumbob.driver.measures.policy_metrics import ComparedResponses
 from plumbob.driver.pipeline import pipeline
 from plumbob.driver.pipeline.pipeline import Pipeline, PipelineResult, run_pipeline, stage_folders
 from plumbob.driver.pipeline.pipeline_files import Files
-from plumbob.driver.stages.evaluation_input import EvalInput, EvaluatedPolicy
+from plumbob.driver.stages.evaluating.evaluation_input import EvalInput, EvaluatedPolicy
 from plumbob.driver.stages.stage import StageContext
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.metrics.stage_result import StageResult, StageSummary

@@ -15,7 +15,7 @@ from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, P
 from plumbob.configs.settings.rewards import PipelineScorerSettings
 from plumbob.configs.settings.workers import StorageSettings
 from plumbob.core.errors import RunFailed, UserError
-from plumbob.driver import api
+from plumbob.driver import execution
 from plumbob.driver.api import resume, run
 from plumbob.driver.pipeline import pipeline
 from plumbob.driver.stages.stage import StageContext
@@ -65,9 +65,9 @@ def test_a_pipeline_resumes_on_the_rows_that_it_began_with_alone(
     workers = Workers("reward")
     session: Any = SimpleNamespace(cluster=config.cluster)
     control = SimpleNamespace(listener=Watching())
-    monkeypatch.setattr(api, "controlled_run", lambda *_: nullcontext(control))
+    monkeypatch.setattr(execution, "controlled_run", lambda *_: nullcontext(control))
     monkeypatch.setattr(pipeline, "run_stage", workers.run_stage)
-    monkeypatch.setattr(api, "ConnectionFile", lambda *_: nullcontext())
+    monkeypatch.setattr(execution, "ConnectionFile", lambda *_: nullcontext())
     with pytest.raises(RunFailed, match="a worker died"):
         run(config, Watching(), session)
     assert workers.ran == STAGES[:3]

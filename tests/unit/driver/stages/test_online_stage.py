@@ -22,7 +22,7 @@ from plumbob.driver.stages.stage import StageContext, run_stage
 from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.reward.services.judge_answers import ANSWERS_FOLDER
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.online.ppo import open_trainable_policy, prepare_ppo
+from plumbob.trainers.online.ppo_input import open_trainable_policy, prepare_ppo
 from tests.support.environments import environment
 from tests.support.ppo_world import FakePpoWorld
 from tests.support.recording_listener import Watching

@@ -11,7 +11,7 @@ import pytest
 
 from plumbob.cluster.failures import LearnersLost
 from plumbob.core.errors import RunPreempted
-from plumbob.core.stop_signals import stop_signals
+from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.driver.stages.stage import StageContext, run_stage, training_stage
 from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from tests.support.recording_listener import Watching

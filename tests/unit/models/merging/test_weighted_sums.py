@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import Adapter, load_adapter, save_adapter
-from plumbob.models.merging.weighted_sums import SumKind, WeightedSum, open_parts, weighted_sum
+from plumbob.models.merging.asked_sum import SPARSE, SUM_KINDS, SumKind, WeightedSum
+from plumbob.models.merging.weighted_sums import open_parts, weighted_sum
 from tests.support.libraries import write_adapter, write_other_base
 from tests.support.plain_transformers import load_plain
 from tests.support.published_adapters import of_config
@@ -76,6 +77,13 @@ def test_one_adapter_is_scaled(parts: list[Path]) -> None:
     made = summed(parts[:1], "sum", -0.5)
     assert made.config["r"] == 4
     torch.testing.assert_close(delta(made), -0.5 * delta(load_adapter(parts[0])), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", SUM_KINDS)
+def test_peft_knows_every_kind(parts: list[Path], how: SumKind) -> None:
+    """The sum adds the ranks up, 4 + 4; the others sum the halves."""
+    made = summed(parts, how, 1.0, 0.5, density=0.5 if how in SPARSE else None)
+    assert made.config["r"] == (8 if how == "sum" else 4) and delta(made).abs().max() > 0
 
 
 def test_linear_has_products_of_one_with_the_other(parts: list[Path]) -> None:

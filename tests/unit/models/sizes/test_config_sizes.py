@@ -7,10 +7,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.models.adapter import save_adapter
+from plumbob.models.files.weight_files import num_stored
 from plumbob.models.from_scratch import empty_bert, empty_llama
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
-from plumbob.models.tuning.peft_methods.adapter_sizes import new_adapter_size
-from plumbob.models.weight_files import num_stored
+from plumbob.models.tuning.methods import method_of
 from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import make_adapter, write_policy
 
@@ -43,8 +43,8 @@ def test_an_adapter_is_counted_before_it_is_made_as_in_its_file(tmp_path: Path) 
     model = opened_policy(base).empty(AutoModelForCausalLM)
     # Rank 4 beside queries and outputs 128 x 128, keys and values 128 x 64, three feed-forward matrices 128 x 256.
     expected = 2 * 4 * (2 * (128 + 128) + 2 * (128 + 64) + 3 * (128 + 256))
-    assert new_adapter_size(model, LoraTuning(rank=4)).num_trained == expected
-    assert new_adapter_size(model, LoraTuning(rank=4, targets=("q_proj", "v_proj"))).num_trained == 2 * 4 * (256 + 192)
+    assert method_of(LoraTuning(rank=4)).size(model).num_trained == expected
+    assert method_of(LoraTuning(rank=4, targets=("q_proj", "v_proj"))).size(model).num_trained == 2 * 4 * (256 + 192)
     save_adapter(make_adapter(base, version=0, seed=0, rank=4), tmp_path / "adapter")
     assert num_stored(tmp_path / "adapter/adapter_model.safetensors") == expected
 
@@ -54,10 +54,10 @@ def test_what_single_modules_and_dora_add_is_counted(tmp_path: Path) -> None:
     # Two layers of rank 2 beside queries 128 x 128, and in one of them rank 16 beside values 128 x 64.
     tuning = LoraTuning(rank=2, targets=("q_proj", "v_proj"), rank_pattern={"layers.1.self_attn.v_proj": 16})
     expected = 2 * 2 * 256 + 2 * 192 + 16 * 192
-    assert new_adapter_size(model, tuning).num_trained == expected
+    assert method_of(tuning).size(model).num_trained == expected
     # And the lengths of 128 and of 64 outputs, in both.
     dora = tuning.model_copy(update={"use_dora": True})
-    assert new_adapter_size(model, dora).num_trained == expected + 2 * (128 + 64)
+    assert method_of(dora).size(model).num_trained == expected + 2 * (128 + 64)
     # An embedding has a length for each number of its width.
     words = LoraTuning(rank=2, targets=("embed_tokens",), use_dora=True)
-    assert new_adapter_size(model, words).num_trained == 2 * (model.config.vocab_size + 128) + 128
+    assert method_of(words).size(model).num_trained == 2 * (model.config.vocab_size + 128) + 128

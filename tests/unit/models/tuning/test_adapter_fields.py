@@ -21,9 +21,9 @@ from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import open_policy
-from plumbob.models.tuning.adapter_fields import CARRIED, FIELDS, NOBODY
-from plumbob.models.tuning.methods import check_tunable, method_of, open_tunable
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.tuning.adapter_fields import CARRIED, NOBODY
+from plumbob.models.tuning.lora import LORA
+from plumbob.models.tuning.methods import check_served, check_tunable, method_of, open_tunable
 from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.carried_adapters import base_of, check_carried, lora, move, trained_with_peft
 from tests.support.opened_models import opened_policy
@@ -136,14 +136,14 @@ def test_on_a_base_whose_head_is_its_embeddings(tied: str, tmp_path: Path, confi
 def test_every_field_of_the_installed_peft_has_its_line_and_its_case() -> None:
     """A field that PEFT gets later is looked at here: carried, with a case above, or refused, with its way out."""
     of_peft = {field.name for field in fields(LoraConfig)}
-    assert of_peft - FIELDS.keys() == set(), "new in PEFT: say in adapter_fields.py what becomes of it"
-    assert FIELDS.keys() - of_peft == set(), "no longer in PEFT"
+    assert of_peft - LORA.fields.keys() == set(), "new in PEFT: say in lora.py what becomes of it"
+    assert LORA.fields.keys() - of_peft == set(), "no longer in PEFT"
     tried = {name for config in (*CARRIED_ONES, *BY_PEFT_ONES, *(each for each, _ in REFUSED_ONES)) for name in config}
     assert of_peft - tried - SAY_NOTHING.keys() == {"revision"}, "tried by a test of its own"
     for name in SAY_NOTHING:
-        assert FIELDS[name] is CARRIED
+        assert LORA.fields[name] is CARRIED
     for config, _ in REFUSED_ONES:
-        assert {FIELDS[name].users for name in config} == {NOBODY}
+        assert {LORA.fields[name].users for name in config} == {NOBODY}
 
 
 def test_peft_has_no_other_ways_to_begin_or_to_compute() -> None:
@@ -155,7 +155,7 @@ def test_peft_has_no_other_ways_to_begin_or_to_compute() -> None:
     words = {word for word in declared if word.isidentifier()} - {"bool", "Literal"}
     assert words - inits == set()
     variants = {name for name, field in by_name.items() if field.metadata.get("is_lora_variant")}
-    assert all(FIELDS[name] is not CARRIED for name in variants)
+    assert all(LORA.fields[name] is not CARRIED for name in variants)
 
 
 def edited(folder: str, path: Path, **changes: Any) -> Path:

@@ -15,8 +15,9 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import WEIGHTS_FILE, ModelRole, save_adapter
 from plumbob.models.loading import open_policy
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
-from plumbob.models.tuning.methods import check_tunable, method_of
-from plumbob.models.tuning.targets import check_served, check_targets
+from plumbob.models.tuning.lora import LORA
+from plumbob.models.tuning.methods import check_served, check_tunable, method_of
+from plumbob.models.tuning.targets import check_adapted, check_targets
 from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.opened_models import opened_policy
 from tests.support.tiny_policy import make_adapter, write_policy
@@ -42,7 +43,10 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def check(model: str, *targets: str, engine: SamplerEngine | None = None, adapter: Path | None = None) -> None:
     support = WHAT_PEFT_LOADS if engine is None else support_of(engine)
-    check_targets(opened_policy(model, adapter), targets or "all-linear", support)
+    if adapter is not None:
+        check_adapted(opened_policy(model, adapter), adapter, LORA, support)
+    else:
+        check_targets(opened_policy(model), targets or "all-linear", support)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

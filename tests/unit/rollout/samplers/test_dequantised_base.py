@@ -12,9 +12,9 @@ from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.core.errors import UserError
+from plumbob.models.files.weight_files import WHOLE
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.methods import method_of
-from plumbob.models.weight_files import WHOLE
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.rollout.samplers.dequantised_base import dequantised
 from plumbob.rollout.samplers.open_sampler import open_sampler

@@ -96,6 +96,32 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(sampler: Sampler, fold
     assert same(before, sample(sampler, make_requests(4)))
 
 
+def test_an_adapter_that_fails_leaves_the_weights_that_were_loaded(
+    sampler: Sampler, folder: str, adapters: list[Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, adapter = changed_weights(folder, 1), replace(adapters[0], version=2)
+    sampler.load(weights)
+    tensors = {name.replace("q_proj", "no_such_proj"): tensor for name, tensor in adapter.tensors.items()}
+    with pytest.raises(UserError, match=r"no place for the adapter's .*no_such_proj"):
+        sampler.load(replace(adapter, tensors=tensors))
+    assert sampler.version == 1
+    assert weight_gaps(folder, weights, sample(sampler, make_requests(8))).max() < 1e-4
+    # The tensors that reach the model are another adapter's.
+    monkeypatch.setattr(
+        transformers_policy,
+        "put_adapter",
+        lambda model, _, name: hosting.put_adapter(model, replace(adapters[1], version=2), name),
+    )
+    with pytest.raises(PublishError, match=r"worker rollout-0, version 2: .*differs"):
+        sampler.load(adapter)
+    rollouts = sample(sampler, make_requests(8))
+    assert {int(version) for rollout in rollouts for version in rollout.versions} == {1}
+    assert weight_gaps(folder, weights, rollouts).max() < 1e-4
+    sampler.submit(make_requests(1))
+    with pytest.raises(PublishError, match=r"versions \[1\] are still being made.*before version 2 is loaded"):
+        sampler.load(adapter)
+
+
 def test_a_version_is_not_taken_from_what_is_being_sampled(sampler: Sampler, folder: str) -> None:
     sampler.load(changed_weights(folder, 1))
     sampler.submit(make_requests(2))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,26 @@ def test_an_update_measures_what_a_forward_before_it_says(one_rank: Ranks, llama
         np.testing.assert_allclose(found[RATIOS][row], ratios[row][mask[row]], rtol=1e-4)
         np.testing.assert_allclose(found[ENTROPIES][row], known[row, 1][mask[row]], rtol=1e-4)
         assert found[CLIPPED][row].tolist() == is_clipped[row][mask[row]].tolist()
+
+
+def asked_for_entropies(case: LearnerCase, plan: UpdatePlan) -> list[bool]:
+    """Of each forward of an update."""
+    learner, asked = tiny_learner(case), []
+    own = learner.engine.forward
+
+    def forward(*inputs: Any) -> torch.Tensor:
+        asked.append(inputs[-1] is True)
+        return own(*inputs)
+
+    learner.engine.forward = forward  # type: ignore[method-assign]
+    learner.update(batch_of(), plan)
+    return asked
+
+
+def test_the_first_epoch_alone_computes_entropies(one_rank: Ranks, llama: Path) -> None:
+    """The policy's forward and the critic's, in each of two epochs."""
+    (asked,) = one_rank.run(asked_for_entropies, LearnerCase(llama), SIX_TWICE)
+    assert asked == [True, False, False, False]
 
 
 @pytest.mark.parametrize("changes", [{"micro_batch_size": 1}, {"zero_stage": 3, "micro_batch_size": 2}])

@@ -11,7 +11,7 @@ import pytest
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.trainers.metrics.heldout_pairs import HELDOUT_PAIRS_FILE, MAX_PAIRS, RewardedPair, read_pairs, write_pairs
-from plumbob.trainers.offline.reward_model import rewarded_pairs
+from plumbob.trainers.offline.reward_modelling.heldout_feedback import rewarded_pairs
 
 PAIR = RewardedPair(3, "wie groß?", "3 m", "ja", 1.5, 0.5, 1.0, "anna")
 

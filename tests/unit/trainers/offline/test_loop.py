@@ -1,125 +1,29 @@
-"""The loop of the offline stages with a fake of the learners: order, resuming, early stopping, named records."""
+"""The loop of the offline stages with a fake of the learners: order, resuming, named records, what it measures."""
 
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from plumbob.configs.settings.data import RetentionSettings
 from plumbob.configs.settings.training import EarlyStoppingSettings, EpochSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import NotFinite, RunStopped, UserError
 from plumbob.data.record_digest import Inputs
-from plumbob.data.tokenization import TokenBatch, TokenSequence
+from plumbob.data.tokenization import TokenSequence
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.retention import RetainedText
-from plumbob.trainers.learner.checkpoint import Files
-from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan
-from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.offline.loop import (
     HELDOUT_ROWS,
     Heldout,
-    OfflineStage,
     check_heldout,
     heldout_means,
-    run_epochs,
     small_batch_notes,
 )
-
-
-class Watcher:
-    def __init__(self, stops_at: int | None = None) -> None:
-        self._stops_at = stops_at
-
-    def stepped(self, record: StepRecord) -> None:
-        if record.step == self._stops_at:
-            raise RunStopped("good enough")
-
-
-class FakeLearners:
-    """Notes what it is asked; fails at one update when told to."""
-
-    def __init__(
-        self,
-        fails_at: int | None = None,
-        dies_in_save: int | None = None,
-        heldout: Sequence[float] = (),
-        steps_done: int = 0,
-        stops_before: int | None = None,
-    ) -> None:
-        self.batches: list[list[int]] = []
-        self.plans: list[UpdatePlan] = []
-        self.saved: list[str] = []
-        self.loaded: list[str] = []
-        self._fails_at, self._dies_in_save = fails_at, dies_in_save
-        self._heldout, self.step, self._stops_before = heldout, steps_done, stops_before
-
-    def update(self, batch: Any, plan: UpdatePlan) -> MergedUpdate:
-        if self.step + 1 == self._stops_before:
-            raise RunStopped("the run was asked to stop")
-        self.step += 1
-        if len(self.batches) == self._fails_at:
-            raise NotFinite("the policy's loss is nan", (1, 3))
-        self.batches.append(batch.tolist())
-        self.plans.append(plan)
-        return MergedUpdate({"loss": 2.0}, {})
-
-    def evaluate(self, batch: Any) -> dict[str, float]:
-        return {"loss": self._heldout[self.step - 1] if self._heldout else float(batch.mean())}
-
-    def compute(self, batch: TokenBatch, role: str, function: Any) -> NDArray[np.float32]:
-        """Each token costs 1 nat before the first step, and a tenth more after each."""
-        return -(1 + self.step / 10) * (batch.lengths - 1).astype(np.float32)
-
-    def save(self, folder: Path) -> Files:
-        self.saved.append(folder.name.split(".")[1])
-        if len(self.saved) == self._dies_in_save:
-            raise KeyboardInterrupt
-        return {}
-
-    def load(self, folder: Path) -> None:
-        self.loaded.append(folder.name)
-        self.step = int(folder.name.removeprefix("step-"))
-
-
-SETTINGS = EpochSettings(
-    learning_rate=0.5, num_epochs=2, batch_size=4, save_every=2, schedule="linear", warmup_fraction=0.0
-)
-
-SAME = Inputs({"data.demonstrations": "data.demonstrations=d.jsonl"}, {"data.demonstrations": "0123"})
-
-
-def play(
-    folder: Path,
-    learners: FakeLearners,
-    settings: EpochSettings = SETTINGS,
-    retained: RetainedText | None = None,
-    inputs: Inputs = SAME,
-    num_records: int = 10,
-    wants_save: Callable[[], bool] = lambda: False,
-    stops_at: int | None = None,
-) -> dict[str, Any]:
-    """10 records in batches of 4; one record is held out, and its loss is what the fake was given."""
-    heldout = Heldout(1, lambda index: index, len)
-    stage = OfflineStage(
-        name="sft",
-        settings=settings,
-        seed=3,
-        num_records=num_records,
-        batch_of=lambda index, step: index,
-        tokens_of=len,
-        heldout=heldout,
-        inputs=inputs,
-        retained=retained,
-    )
-    with MetricsLog(folder, Watcher(stops_at), is_save_requested=wants_save) as log:  # type: ignore[arg-type]
-        return run_epochs(stage, learners, folder, log).as_dict()  # type: ignore[arg-type]
+from tests.support.offline_loop import LOSSES, SAME, SETTINGS, STOPPING, FakeLearners, play
 
 
 def test_every_record_once_an_epoch_with_a_checkpoint_on_the_way(tmp_path: Path) -> None:
@@ -229,76 +133,6 @@ def test_held_out_means_weigh_by_what_they_are_means_of() -> None:
     assert heldout_means(Heldout(257, lambda index: index, len), learners) == {"heldout_loss": pytest.approx(128.0)}
     assert heldout_means(Heldout(0, lambda index: index, len), learners) == {}
     assert np.isclose(heldout_means(Heldout(3, lambda index: index, len), learners)["heldout_loss"], 1.0)
-
-
-# ------------------------------------------------------------------------------------------------------ early stopping
-
-# 4 epochs of 10 records in batches of 4 are 10 steps; measured after 2, 4, 6, 8 and 10. No step but the last is saved
-# for its own sake. The losses at those steps: 3, 1 (the best), 2, 1.5, 0.5 (better still, but two worse came before).
-STOPPING = SETTINGS.model_copy(
-    update={
-        **{"num_epochs": 4, "save_every": 100, "keep_checkpoints": 1, "evaluate_every": 2},
-        "early_stopping": EarlyStoppingSettings(patience=2),
-    }
-)
-LOSSES = (9.0, 3.0, 9.0, 1.0, 9.0, 2.0, 9.0, 1.5, 9.0, 0.5)
-
-
-def checkpoints(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
-
-
-def test_early_stopping_ends_at_the_best_step_and_keeps_its_checkpoint(tmp_path: Path) -> None:
-    learners = FakeLearners(heldout=LOSSES)
-    figures = play(tmp_path, learners, STOPPING)
-    (note,) = figures.pop("notes")
-    assert figures == {"heldout_loss": 1.0, "best_step": 4, "stopped_at_step": 8}
-    assert "after step 8 of 10" in note and "2 measurements in a row" in note and "step 4, of held-out loss 1" in note
-    # What is exported is what the learners hold at the end.
-    assert learners.loaded == ["step-000004"]
-    # Of keep_checkpoints=1 the newest stays, and beside it the best; step 2 was the best until step 4 came.
-    assert checkpoints(tmp_path) == ["step-000004", "step-000008"]
-    lines = read_metrics(tmp_path)
-    assert [(line.step, line.metrics["heldout_loss"]) for line in lines if "heldout_loss" in line.metrics] == [
-        *((2, 3.0), (4, 1.0), (6, 2.0), (8, 1.5))
-    ]
-    assert len(lines) == 8
-
-
-def test_patience_that_lasts_to_the_end_takes_the_last_step_when_it_is_the_best(tmp_path: Path) -> None:
-    learners = FakeLearners(heldout=LOSSES)
-    patient = STOPPING.model_copy(update={"early_stopping": EarlyStoppingSettings(patience=3)})
-    assert play(tmp_path, learners, patient) == {"heldout_loss": 0.5, "best_step": 10, "notes": []}
-    assert learners.loaded == []
-
-
-def test_a_fall_below_min_delta_is_no_improvement(tmp_path: Path) -> None:
-    # From 3 to 1 is 2, not more than min_delta=2: nothing improves on step 2, and after steps 4 and 6 it is over.
-    wide = STOPPING.model_copy(update={"early_stopping": EarlyStoppingSettings(patience=2, min_delta=2.0)})
-    figures = play(tmp_path, FakeLearners(heldout=LOSSES), wide)
-    assert (figures["best_step"], figures["stopped_at_step"], figures["heldout_loss"]) == (2, 6, 3.0)
-
-
-def test_without_early_stopping_the_last_step_is_the_result(tmp_path: Path) -> None:
-    every = STOPPING.model_copy(update={"early_stopping": None})
-    assert play(tmp_path, FakeLearners(heldout=(*LOSSES[:-1], 7.0)), every) == {"heldout_loss": 7.0, "notes": []}
-    assert [line.step for line in read_metrics(tmp_path) if "heldout_loss" in line.metrics] == [2, 4, 6, 8, 10]
-
-
-@pytest.mark.parametrize("dies_in_save", [2, 3])
-def test_early_stopping_resumes_as_if_nothing_had_happened(tmp_path: Path, dies_in_save: int) -> None:
-    # Saved are steps 2 and 4, each the best so far, and 8, where it stops. The death is in the second or third save.
-    with pytest.raises(KeyboardInterrupt):
-        play(tmp_path, FakeLearners(dies_in_save=dies_in_save, heldout=LOSSES), STOPPING)
-    resumed = FakeLearners(heldout=LOSSES)
-    figures = play(tmp_path, resumed, STOPPING)
-    assert (figures["best_step"], figures["stopped_at_step"]) == (4, 8)
-    assert resumed.loaded == [f"step-{2 * (dies_in_save - 1):06d}", "step-000004"]
-    assert len(read_metrics(tmp_path)) == 8
-    # Dying after the last save, before the result is written: nothing is learnt again, and the figures are the same.
-    again = FakeLearners(heldout=LOSSES)
-    assert play(tmp_path, again, STOPPING) == figures
-    assert again.batches == [] and again.loaded == ["step-000008", "step-000004"]
 
 
 def test_forgetting_is_measured_from_before_the_first_step_to_the_result(tmp_path: Path) -> None:

@@ -40,8 +40,14 @@ from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.learner.learner_protocol import MergedUpdate
 from plumbob.trainers.offline.dpo import prepare_dpo
 from plumbob.trainers.offline.pretrain import read_corpus
-from plumbob.trainers.offline.reward_calibration import open_calibration_policy, prepare_calibration
-from plumbob.trainers.offline.reward_model import RewardInput, check_encoder, count_cut, prepare_reward, run_reward
+from plumbob.trainers.offline.reward_modelling.reward_calibration import open_calibration_policy, prepare_calibration
+from plumbob.trainers.offline.reward_modelling.reward_model import (
+    RewardInput,
+    check_encoder,
+    count_cut,
+    prepare_reward,
+    run_reward,
+)
 from plumbob.trainers.offline.sft import prepare_sft
 from tests.support.tiny_policy import make_adapter, write_policy
 

@@ -15,7 +15,7 @@ from plumbob.core.errors import UserError
 from plumbob.data.tokenization import collate_tasks
 from plumbob.models.adapter import save_adapter
 from plumbob.models.resolution import resolve_model
-from plumbob.models.tuning.peft_methods.adapter_sizes import new_adapter_size
+from plumbob.models.tuning.methods import method_of
 from plumbob.trainers.offline.sft import prepare_sft
 from tests.support.learner_ranks import Ranks
 from tests.support.opened_models import opened_policy, policy_ref
@@ -93,7 +93,7 @@ def test_what_is_trained_is_counted(policy: str, tmp_path: Path) -> None:
     model = opened_policy(policy).empty(AutoModelForCausalLM)
     tuning: Any = sft(policy, tmp_path, ROWS, rank=2).policy.tuning
     # Three vectors of 128; for each of two tasks two columns of 3 and two rows of 128.
-    assert new_adapter_size(model, tuning).num_trained == 3 * 128 + 2 * 2 * (3 + 128)
+    assert method_of(tuning).size(model).num_trained == 3 * 128 + 2 * 2 * (3 + 128)
 
 
 SFT = ["policy.model=m", "data.demonstrations=d"]

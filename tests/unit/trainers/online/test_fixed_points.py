@@ -37,7 +37,7 @@ from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.offline.dpo import dpo_loss_terms, pair_logprobs, step_batch
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions, ppo_loss_terms
 from plumbob.trainers.online.ppo import learn
 from plumbob.verify.local_learner import OneRank

@@ -10,7 +10,7 @@ import torch
 from plumbob.reward.gold_reward import GOLD_PART
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import (
     entropy,

@@ -15,7 +15,8 @@ from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.online.monitors import monitor_result
-from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo_input import PpoInput
 from plumbob.trainers.online.recorder import ppo_summary, steps_on_disk
 from tests.support.ppo_world import PROMPTS, DriverDeathError, FakePpoWorld, play, recorded, settings
 

@@ -15,7 +15,8 @@ from plumbob.trainers.forgetting.replay import WithReplay
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.online.experience import Experience
 from plumbob.trainers.online.objectives.ranked_responses import ResponsePairs
-from plumbob.trainers.online.ppo import PpoInput, PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.ppo_input import PpoInput
 from tests.support.ppo_world import PROMPTS, FakePpoWorld, play, settings
 
 GROUP = 3

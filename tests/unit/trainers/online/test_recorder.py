@@ -11,7 +11,7 @@ from plumbob.configs.settings.training import PpoSettings
 from plumbob.reward.scorer import Score
 from plumbob.rollout.journal import JournalRow
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, Rollout, SampleRequest
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.experience import LogprobsAndValues, TeacherLogprobs, make_experience
 from plumbob.trainers.online.measure_step import episode_metrics
 from plumbob.trainers.online.objective import train_rows

@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification
 from plumbob.configs.settings.offline_objectives import BradleyTerry
 from plumbob.data.records import Ranking
 from plumbob.reward.reward_models.bert_encoding import EncodedPair
-from plumbob.trainers.offline.reward_batch import RewardModule, collate_responses, encode_responses
-from plumbob.trainers.offline.reward_model import reward_loss_terms
+from plumbob.trainers.offline.reward_modelling.reward_batch import RewardModule, collate_responses, encode_responses
+from plumbob.trainers.offline.reward_modelling.reward_model import reward_loss_terms
 from tests.support.tiny_scorer import bert_tokenizer, write_scorer
 
 trl = pytest.importorskip("trl")

@@ -1,6 +1,7 @@
 """`plumbob adapters`: what its commands print, for people and for scripts, and what they refuse."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.console.cli import main
 from plumbob.models.adapter import load_adapter
+from plumbob.models.merging.asked_sum import SUM_KINDS
 from plumbob.models.quantization.forms import round_weights
 from tests.support.libraries import write_adapter, write_sft_run
 from tests.support.tiny_policy import write_policy
@@ -163,6 +165,8 @@ def test_bits_of_the_run_are_those_of_the_merge(
         (["sums", "--full", "x", "--task", "t"], "--task is of a new adapter of the library: give --name NEW"),
         (["sums", "other", "--weights", "1", "--name", "x"], "--weights: 1 are given for 2 adapters"),
         (["sums", "other", "--how", "linear", "--name", "x"], "All adapters must have the same r value"),
+        (["sums", "--full", "~nosuchuser/x"], "--full=~nosuchuser/x: cannot be looked at: Could not determine"),
+        (["sums", "--name", "x", "--library", "~nosuchuser/x"], "--library=~nosuchuser/x: cannot be looked at"),
     ],
 )
 def test_what_cannot_be_merged_is_one_message(
@@ -174,6 +178,13 @@ def test_what_cannot_be_merged_is_one_message(
         out == "" and message in err and len([line for line in err.splitlines() if line.startswith("plumbob: ")]) == 1
     )
     assert sorted(path.name for path in added.iterdir()) == ["other", "sums"]
+
+
+def test_the_kinds_of_sums_are_those_that_the_models_know(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["adapters", "merge", "a", "b", "--name", "c", "--how", "mean"])
+    told = capsys.readouterr().err.partition("choose from")[2]
+    assert re.findall(r"\w+", told.partition(")")[0]) == list(SUM_KINDS)
 
 
 def test_an_empty_library_says_how_to_fill_it(

@@ -17,14 +17,12 @@ from plumbob.configs.settings.workers import LearnerSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE, ModelRole
 from plumbob.models.policy import PolicyModel
-from plumbob.models.tuning.adapter_fields import FIELDS_OF
+from plumbob.models.sizes.adapter_size import AdapterSize
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
 from plumbob.models.tuning.layers.bottleneck_layers import BottleneckConfig, register_bottleneck
-from plumbob.models.tuning.methods import method_of, open_tunable
-from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
+from plumbob.models.tuning.methods import PEFT_KINDS, check_served, method_of, open_tunable
 from plumbob.models.tuning.peft_methods.bottleneck import block_ends
 from plumbob.models.tuning.roles import trainable_groups
-from plumbob.models.tuning.targets import check_served
 from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.carried_adapters import base_of, check_carried, move, trained_with_peft
 from tests.support.opened_models import opened_policy
@@ -84,11 +82,11 @@ def test_numbers_are_counted(folder: str, tmp_path: Path) -> None:
     # Of outputs d = 128 and width m = 5: two matrices and two biases, 2 d m + m + d, twice or once in each of 2 layers.
     one = 2 * 128 * 5 + 5 + 128
     for tuning, number in ((HOULSBY, 4 * one), (PFEIFFER, 2 * one)):
-        assert new_adapter_size(opened_policy(folder).empty(AutoModelForCausalLM), tuning) == AdapterSize(number)
+        assert method_of(tuning).size(opened_policy(folder).empty(AutoModelForCausalLM)) == AdapterSize(number)
         group = trainable_groups(policy_of(folder, tuning))["policy"]
         assert sum(parameter.numel() for parameter in group.values()) == number
     gpt2 = opened_policy(write_gpt2(tmp_path)).empty(AutoModelForCausalLM)
-    assert new_adapter_size(gpt2, HOULSBY) == AdapterSize(4 * (2 * 32 * 5 + 5 + 32))
+    assert method_of(HOULSBY).size(gpt2) == AdapterSize(4 * (2 * 32 * 5 + 5 + 32))
 
 
 def silu(x: Tensor) -> Tensor:
@@ -165,7 +163,7 @@ def test_a_given_adapter_is_what_peft_computes(folder: str, tmp_path: Path, conf
 
 
 def test_every_field_of_the_config_has_its_line() -> None:
-    assert {field.name for field in fields(BottleneckConfig)} == FIELDS_OF["BOTTLENECK"].keys()
+    assert {field.name for field in fields(BottleneckConfig)} == PEFT_KINDS["BOTTLENECK"].fields.keys()
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ from plumbob.configs.settings.tuning.adapters import Ia3Tuning, LoraTuning, Vera
 from plumbob.configs.settings.workers import LearnerSettings, TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE
-from plumbob.models.tuning.adapter_fields import FIELDS_OF
-from plumbob.models.tuning.methods import open_tunable
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.tuning.methods import PEFT_KINDS, check_served, open_tunable
 from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.carried_adapters import ROLES, check_carried, lora, trained_with_peft
 from tests.support.opened_models import opened_policy
@@ -62,8 +60,8 @@ def test_a_given_adapter_is_what_plain_peft_computes(folder: str, tmp_path: Path
 @pytest.mark.parametrize("kind", [IA3Config, VeraConfig])
 def test_every_field_of_the_installed_peft_has_its_line(kind: Any) -> None:
     of_peft = {field.name for field in fields(kind)}
-    table = FIELDS_OF["IA3" if kind is IA3Config else "VERA"]
-    assert of_peft - table.keys() == set(), "new in PEFT: say in adapter_fields.py what becomes of it"
+    table = PEFT_KINDS["IA3" if kind is IA3Config else "VERA"].fields
+    assert of_peft - table.keys() == set(), "new in PEFT: say in vector_methods.py what becomes of it"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -21,11 +21,8 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.loading import open_policy
-from plumbob.models.tuning.adapter_fields import FIELDS_OF
-from plumbob.models.tuning.methods import check_tunable, method_of, open_tunable
-from plumbob.models.tuning.peft_methods.adapter_sizes import new_adapter_size
+from plumbob.models.tuning.methods import PEFT_KINDS, check_served, check_tunable, method_of, open_tunable
 from plumbob.models.tuning.roles import trainable_groups
-from plumbob.models.tuning.targets import check_served
 from plumbob.rollout.samplers.open_sampler import support_of
 from tests.support.carried_adapters import ROLES, check_carried, trained_with_peft
 from tests.support.opened_models import opened_policy
@@ -86,7 +83,7 @@ def test_what_is_trained_is_counted(folder: str, tmp_path: Path, tuning: AnyProm
     for base in (folder, str(tmp_path)):
         model = method_of(tuning).policy(opened_policy(base), ROLES, 0)
         num_trained = sum(parameter.numel() for parameter in trainable_groups(model)["policy"].values())
-        assert new_adapter_size(opened_policy(base).empty(AutoModelForCausalLM), tuning).num_trained == num_trained
+        assert method_of(tuning).size(opened_policy(base).empty(AutoModelForCausalLM)).num_trained == num_trained
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -99,8 +96,8 @@ def test_a_given_one_is_what_plain_peft_computes(folder: str, tmp_path: Path, nu
 @pytest.mark.parametrize("config", CONFIGS[:3], ids=lambda config: str(config.peft_type))
 def test_every_field_of_the_installed_peft_has_its_line(config: PeftConfig) -> None:
     of_peft = {field.name for field in fields(config)}
-    absent = of_peft - FIELDS_OF[config.peft_type].keys()
-    assert absent == set(), "new in PEFT: say in adapter_fields.py what becomes of it"
+    absent = of_peft - PEFT_KINDS[config.peft_type].fields.keys()
+    assert absent == set(), "new in PEFT: say in prompt_methods.py what becomes of it"
 
 
 @pytest.mark.filterwarnings("ignore")

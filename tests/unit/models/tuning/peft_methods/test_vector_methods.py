@@ -14,9 +14,9 @@ from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole, save_adapter
 from plumbob.models.loading import open_policy
+from plumbob.models.sizes.adapter_size import AdapterSize
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
 from plumbob.models.tuning.methods import check_tunable, method_of, open_tunable
-from plumbob.models.tuning.peft_methods.adapter_sizes import AdapterSize, new_adapter_size
 from plumbob.models.tuning.roles import trainable_groups
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.trainers.learner.export import PolicyAdapter
@@ -68,7 +68,7 @@ def test_gpt2_too(tmp_path: Path, tuning: Any) -> None:
     opened = opened_policy(tmp_path)
     model = method_of(tuning).policy(opened, ROLES, 0)
     num_trained = sum(parameter.numel() for parameter in trainable_groups(model)["policy"].values())
-    assert new_adapter_size(opened.empty(AutoModelForCausalLM), tuning).num_trained == num_trained
+    assert method_of(tuning).size(opened.empty(AutoModelForCausalLM)).num_trained == num_trained
     # (IA)³: 3 x 32 outputs of c_attn, 4 x 32 inputs of the feed-forward's c_proj.
     assert tuning.kind != "ia3" or num_trained == 2 * (96 + 128)
 
@@ -76,10 +76,10 @@ def test_gpt2_too(tmp_path: Path, tuning: Any) -> None:
 def test_what_they_are_made_of_is_counted(folder: str) -> None:
     model = opened_policy(folder).empty(AutoModelForCausalLM)
     # Two layers of 64 keys, 64 values and 256 inner numbers.
-    assert new_adapter_size(model, Ia3Tuning()) == AdapterSize(2 * (64 + 64 + 256))
+    assert method_of(Ia3Tuning()).size(model) == AdapterSize(2 * (64 + 64 + 256))
     # Vectors of rank 5 and of as many outputs; matrices from at most 256 inputs and to at most 128 outputs.
     tuning = VeraTuning(rank=5, targets=("v_proj", "down_proj"))
-    assert new_adapter_size(model, tuning) == AdapterSize(2 * (5 + 64 + 5 + 128), num_shared=5 * (256 + 128))
+    assert method_of(tuning).size(model) == AdapterSize(2 * (5 + 64 + 5 + 128), num_shared=5 * (256 + 128))
 
 
 def test_what_vera_shares_is_published_once(folder: str, tmp_path: Path) -> None:

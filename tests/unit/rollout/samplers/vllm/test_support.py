@@ -10,8 +10,7 @@ import pytest
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import TransformersEngine, VllmEngine
 from plumbob.core.errors import UserError
-from plumbob.models.tuning.methods import method_of
-from plumbob.models.tuning.targets import check_served
+from plumbob.models.tuning.methods import check_served, method_of
 from plumbob.rollout.samplers.open_sampler import support_of
 from plumbob.rollout.samplers.vllm.support import VLLM_SUPPORT
 from tests.support.opened_models import opened_policy

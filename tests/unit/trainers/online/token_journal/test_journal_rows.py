@@ -27,7 +27,7 @@ from plumbob.rollout.journal import JournalRow
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.rollout.token_numbers import td_errors
 from plumbob.trainers.learner.token_values import TokenLog
-from plumbob.trainers.online.collector import StepResponses
+from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.experience import (
     ComparedRows,
     LogprobsAndValues,

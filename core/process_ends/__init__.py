@@ -1,0 +1,1 @@
+"""How processes end: asked to stop, by a crash, or with the one that started them."""

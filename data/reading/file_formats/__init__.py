@@ -1,0 +1,1 @@
+"""Rows out of files, by their format, each within bounds."""

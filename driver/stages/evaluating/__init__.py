@@ -1,0 +1,1 @@
+"""The stage that measures models: on pairs, and on prompts against one another."""

@@ -1,0 +1,102 @@
+"""Weights on disk: saved, kept in a cache, and looked at without reading them, by the header of a safetensors file."""
+
+import fcntl
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from plumbob.configs.paths import cached_folder
+from plumbob.core.atomic_files import flush_all, make_folder, open_to_readers, replaced
+from plumbob.core.errors import UserError
+from plumbob.core.outside import from_outside, read_json_object
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+COPY_AGAIN = "copy the model again, or save it with model.save_pretrained(FOLDER)"
+
+
+def give_folder(name: str) -> str:
+    """What to do about a model that cannot be read."""
+    return COPY_AGAIN if Path(name).is_dir() else "give a folder, or a name on the hub where this machine reaches it"
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, **options: Any) -> None:
+    """A plain Hugging Face folder, whose weights whoever may read its other files may read too.
+
+    Args:
+        options: of transformers' `save_pretrained`.
+    """
+    if not torch.cuda.is_available():  # Saving imports DeepSpeed, which warns of having found no GPU unless it is told.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    model.save_pretrained(folder, **options)
+    tokenizer.save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):
+        open_to_readers(path)
+
+
+def cached_model(name: str, write: Callable[[Path], None]) -> Path:
+    """A model's folder in the cache, made where it is not there yet.
+
+    It stands there whole or not at all; a second process that asks for it waits for the first.
+
+    Args:
+        name: the folder's, which says all that it is made from.
+        write: fills an empty folder.
+    """
+    folder = cached_folder(name)
+    if not folder.exists():
+        make_folder(folder.parent)
+        with (folder.parent / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                with replaced(folder) as partial:
+                    write(partial)
+                    flush_all(partial)
+    return folder
+
+
+def check_weights(folder: Path, key: str) -> None:
+    """Look at a model's weights: one file, or the shards that its index names. `key` is the setting that named it.
+
+    Raises:
+        UserError: there are none, one is missing, or one is damaged.
+    """
+    if (folder / WHOLE).is_file():
+        check_file(folder / WHOLE, key)
+    elif (folder / INDEX).is_file():
+        for name in _shards(folder / INDEX, key):
+            check_file(folder / name, key)
+    elif not any(folder.glob("*.safetensors")):
+        raise UserError(f"{key}={folder}: has no weights, neither {WHOLE} nor {INDEX}; {COPY_AGAIN}")
+
+
+def check_file(path: Path, key: str) -> None:
+    """Raises UserError when a safetensors file is missing, has no header, or is not as long as its header says."""
+    what = f"{key}={path.parent}: {path.name}"
+    if path.exists() and not os.access(path, os.R_OK):
+        raise UserError(f"{what} may not be read by you; ask its owner to let you, such as by chmod a+r")
+    with from_outside(f"{what} is damaged or missing", COPY_AGAIN), safe_open(path, framework="pt"):
+        return
+
+
+def num_stored(path: Path) -> int:
+    """Numbers in a safetensors file, by its header. Raises UserError when it cannot be read."""
+    with from_outside(f"{path}: cannot be read", COPY_AGAIN), safe_open(path, framework="pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - it is no mapping
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def _shards(index: Path, key: str) -> list[str]:
+    """Files beside the index."""
+    what = f"{key}={index.parent}: {index.name} does not name the shards"
+    content = read_json_object(index, what, COPY_AGAIN)
+    with from_outside(what, COPY_AGAIN):
+        names = sorted(set(content["weight_map"].values()))
+        outside = [name for name in names if Path(name).name != name]
+        if outside:
+            raise ValueError(f"{outside[0]} is no file beside it")
+        return names

@@ -1,0 +1,1 @@
+"""Rules that compare with the right answer of a prompt's row."""
