@@ -145,9 +145,10 @@ def memory_lines(needs: Sequence[ResourceNeed], expected: Expected, hosts: Seque
         nowhere = "" if _fits_on_a_host(need, largest, hosts) else "; no host has that much free"
         more = "".join(settings_that_hold([need], expected))
         less = f" is less, so that hosts may be filled past their memory: set {more}" if more else ""
+        beyond = f"; its programs may take {gib_in_words(estimate.beyond / GIB)} more" if estimate.beyond else ""
         rows.append(
             f"{need.role}: about {gib_in_words(estimate.total / GIB)} each {where}({parts_in_words(estimate)}); "
-            f"{section}.memory_gib={need.memory_gib:g}{less}{nowhere}"
+            f"{section}.memory_gib={need.memory_gib:g}{less}{nowhere}{beyond}"
         )
     if rows:
         whole, free = total_bytes(needs, expected) / GIB, _free_gib(needs, hosts)
@@ -168,6 +169,7 @@ def expected_gib(needs: Sequence[ResourceNeed], expected: Expected) -> dict[str,
         need.role: {
             "each": largest[need.role].total / GIB,
             "parts": {name: size / GIB for name, size in largest[need.role].parts().items()},
+            "programs_may_add": largest[need.role].beyond / GIB,
             "declared": need.memory_gib,
         }
         for need in needs

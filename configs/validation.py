@@ -28,6 +28,8 @@ _EXPECTED = {
     "greater_than_equal": "a number that is at least {ge:,.15g}",
     "less_than": "a number less than {lt:,.15g}",
     "less_than_equal": "a number that is at most {le:,.15g}",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
 }
 
 

@@ -18,12 +18,13 @@ from plumbob.data.tokenization import EncodedRecords, TooLong, encode_prompt_ids
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt as the sampler takes it. `ids` int32 [P], never empty; `row` as in `Prompt`."""
+    """A prompt as the sampler takes it. `ids` int32 [P], never empty; `row` and `opening` as in `Prompt`."""
 
     prompt_id: str
     text: str
     ids: NDArray[np.int32]
     row: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    opening: str = ""
 
 
 def encode_prompts(
@@ -32,7 +33,7 @@ def encode_prompts(
     """Every prompt of at most `max_prompt_tokens`. UserError if `required` and there is none."""
     all_ids = encode_prompt_ids(tokenizer, [prompt.text for prompt in prompts])
     encoded = [
-        EncodedPrompt(prompt.prompt_id, unmarked(prompt.text), ids, prompt.row)
+        EncodedPrompt(prompt.prompt_id, unmarked(prompt.text), ids, prompt.row, prompt.opening)
         if len(ids) <= max_prompt_tokens
         else TooLong("prompt", len(ids))
         for prompt, ids in zip(prompts, all_ids, strict=True)

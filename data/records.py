@@ -1,7 +1,8 @@
 """One frozen record per kind of input."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +15,13 @@ class Prompt:
         prompt_id: stable name: a hash of the text, the same wherever and whenever the file is read.
         text: what the policy sees, chat template applied.
         row: the row that it stands in, by its columns, for rewards that read it; empty where none does.
+        opening: `opening_digest` of the messages with which an environment opened it; "" where none did.
     """
 
     prompt_id: str
     text: str
     row: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    opening: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,11 @@ def prompt_id_of(text: str) -> str:
 
 def make_prompt(text: str) -> Prompt:
     return Prompt(prompt_id_of(text), text)
+
+
+def opening_digest(messages: Sequence[Mapping[str, Any]]) -> str:
+    """By which it is known whether an episode opens as its prompt says."""
+    return prompt_id_of(json.dumps(messages, sort_keys=True))
 
 
 class RowError(ValueError):

@@ -1,5 +1,6 @@
 """What a setting that names a model points at: a Hugging Face folder, a PEFT adapter on its base, or a hub name."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -126,17 +127,12 @@ def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
             f"{ref}: is a soft prompt of several tasks, and a text is read with that of one: give the folder of one of "
             f"them, such as {folder}/tasks/NAME, which fine-tuning here leaves beside it"
         )
-    named = NUMBERS.get(str(kind))
-    if kind not in ADAPTER_TYPES or (named is not None and not isinstance(config.get(named), int)):
+    if kind not in ADAPTER_TYPES:
         raise UserError(
             f"{ref}: is an adapter of peft_type {kind}, and only {', '.join(ADAPTER_TYPES)} can be "
             f"trained further; merge it into its base first (peft's merge_and_unload) and give the result"
         )
-    if named is not None and not 1 <= config[named] <= MAX_NUMBER:
-        raise UserError(
-            f"{folder / CONFIG_FILE}: {named} is {config[named]}, and must be a whole number from 1 to {MAX_NUMBER:,}; "
-            f"save the adapter again"
-        )
+    _check_numbers(folder, config, NUMBERS.get(str(kind)))
     check_file(folder / WEIGHTS_FILE, ref.setting)
     with from_outside(f"{BASE_KEY} of {folder}: cannot be looked for", "give a folder that may be read"):
         base = base_of(folder, config)
@@ -148,6 +144,22 @@ def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
             f"{folder / CONFIG_FILE}"
         )
     return ModelSource(resolve_model(replace(ref, name=base, setting=f"{BASE_KEY} of {folder}")).base, folder)
+
+
+def _check_numbers(folder: Path, config: Mapping[str, Any], named: str | None) -> None:
+    """Raises UserError where an adapter's rank, or what it is `named` instead, or its alpha is no number as it has."""
+    number = None if named is None else config.get(named)
+    if named is not None and not (type(number) is int and 1 <= number <= MAX_NUMBER):
+        raise UserError(
+            f"{folder / CONFIG_FILE}: {named} is {json.dumps(number)[:60]}, and must be a whole number from 1 to "
+            f"{MAX_NUMBER:,}; save the adapter again"
+        )
+    alpha = config.get("lora_alpha")
+    if alpha is not None and type(alpha) not in (int, float):
+        raise UserError(
+            f"{folder / CONFIG_FILE}: lora_alpha is {json.dumps(alpha)[:60]}, and must be a number; save the adapter "
+            f"again"
+        )
 
 
 def base_of(folder: Path, config: Mapping[str, Any]) -> str:

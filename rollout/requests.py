@@ -52,6 +52,7 @@ def sample_requests(
                     prompt_ids=prompt.ids,
                     row=prompt.row if with_rows else {},
                     environment_seed=episode_seed(seed, prompt.row) if with_rows else 0,
+                    opening=prompt.opening,
                 )
             )
     return requests

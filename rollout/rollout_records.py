@@ -47,6 +47,7 @@ class SampleRequest:
         partial: what there is of the response, which is to be continued.
         row: the prompt's row, by its columns, for the environment; empty where there is none.
         environment_seed: of all that is random in its environment: the same for all responses of a group.
+        opening: `opening_digest` of the messages that its environment is to open with; "" where it has none.
         version: the policy that is to make it, of those that a sampler holds beside one another; None is the newest.
     """
 
@@ -59,6 +60,7 @@ class SampleRequest:
     partial: PartialResponse = NOT_STARTED
     row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     environment_seed: int = 0
+    opening: str = ""
     version: int | None = None
 
 

@@ -250,7 +250,7 @@ def options(need: ResourceNeed, reservation: Reservation, num_threads: int) -> d
     """
     threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     threads["GOMP_SPINCOUNT"] = "20000"
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
     return {
         "num_cpus": need.num_cpus,
         "num_gpus": need.num_gpus,

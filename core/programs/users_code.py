@@ -74,7 +74,10 @@ def load_function(place: str, name: str) -> Callable[..., Any]:
     """As `load`. Raises Refused where it is no function."""
     function = load(place, name, inspect.isfunction, "functions")
     if not callable(function) or inspect.isclass(function):
-        raise Refused(f"{name} in {place} is no function but a {type(function).__name__}")
+        kind = "class" if inspect.isclass(function) else type(function).__name__
+        raise Refused(f"{name} in {place} is no function but of type {kind}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise Refused(f"{name} in {place} yields its values; it is to return them")
     return function
 
 

@@ -36,6 +36,7 @@ from plumbob.data.records import (
     Ranking,
     ScoredResponse,
     make_prompt,
+    opening_digest,
     prompt_id_of,
 )
 from plumbob.data.texts.chat import Message, Render, RowRender
@@ -142,7 +143,6 @@ def read_labelled(path: str, rules: ReadingSettings, render: Render) -> ReadReco
 Opening = Callable[[dict[str, Any]], list[Message] | None]
 """The row of a prompt -> the messages with which an environment opens an episode on it; None for the row's own."""
 
-
 PROMPT_ROW = "prompt_row"
 """Where, in a file of prompts that are rendered already, each one's row stands as it was."""
 
@@ -162,7 +162,8 @@ def read_prompts(
         messages = None if opening is None else opening(unmarked_within(dict(fields)))
         if messages is None:
             return make_prompt(prompt_of(fields, watched))
-        return make_prompt(written_prompt(fields, messages_in("the environment's opening", messages), watched))
+        text = written_prompt(fields, messages_in("the environment's opening", messages), watched)
+        return replace(make_prompt(text), opening=opening_digest(messages))
 
     def with_row(prompt: Prompt, row: dict[str, Any]) -> Prompt:
         if opening is None:

@@ -245,7 +245,8 @@ def _refusing_rows() -> Iterator[None]:
     except TemplateError as error:
         raise RowError(f"the tokenizer's chat template refuses the messages: {reason_of(error)}") from error
     except Exception as error:
+        name, reason = type(error).__name__, reason_of(error)
         raise RowError(
-            f"the tokenizer's chat template cannot write the messages: {type(error).__name__}: {reason_of(error)}; "
+            f"the tokenizer's chat template cannot write the messages: {name}: {reason.removeprefix(f'{name}: ')}; "
             f"correct chat_template in the tokenizer's folder"
         ) from error

@@ -60,6 +60,13 @@ class AssistantTurn:
             return False
         return not _without_tags(prompt[start + len(self.opening) :])
 
+    def behind_prompt(self, answer: str) -> str:
+        """What stands behind an opened prompt of an answer: before it what the template writes there, such as a space,
+        or thoughts that it opens and closes. An answer that has it already gets no second."""
+        answer, tag = answer.strip() if self.strips else answer, _TAG_BEHIND_SPACE.match(self.before)
+        has_own = answer.startswith(self.before) or (tag is not None and answer.lstrip().startswith(tag[1]))
+        return answer if has_own else self.before + answer
+
     def unclosed_tag(self, prompt: str, response: str) -> str | None:
         """Such as `<think>`, where the prompt's end opens it and the response does not close it; else None."""
         tags = prompt[prompt.rfind(self.opening) + len(self.opening) :] if self.is_opened_by(prompt) else ""

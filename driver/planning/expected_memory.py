@@ -23,7 +23,7 @@ from plumbob.configs.runs import (
 from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_of
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
-from plumbob.configs.settings.rewards import RewardGroupSettings
+from plumbob.configs.settings.rewards import ModelReward, RewardGroupSettings
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
@@ -42,6 +42,7 @@ from plumbob.driver.planning.expected_learner import (
     with_teachers,
 )
 from plumbob.driver.planning.expected_policy import BYTES, ExpectedPolicy, expected_policy
+from plumbob.driver.planning.expected_programs import beside_programs, programs_of_episodes, programs_of_parts
 from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.files.weight_files import num_stored
@@ -219,21 +220,29 @@ def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens
     match rollout.engine:
         case VllmEngine(kv_cache_gib=gib, max_num_seqs=at_once):
             number = min(at_once, rollout.chunk_size)
-            return vllm_memory(policy.sizes, policy.weight_bytes, adapters, int(gib * 2**30), number)
+            found = vllm_memory(policy.sizes, policy.weight_bytes, adapters, int(gib * 2**30), number)
         case TransformersEngine():
             tokens = min(policy.num_positions, max_prompt_tokens + rollout.max_tokens) + policy.num_virtual_tokens
             number = rollout.chunk_size
-            return transformers_memory(policy.sizes, policy.weight_bytes, adapters, number, tokens)
+            found = transformers_memory(policy.sizes, policy.weight_bytes, adapters, number, tokens)
         case _:
             assert_never(rollout.engine)
+    return found if rollout.environment is None else beside_programs(found, programs_of_episodes(rollout))
 
 
 def _scorer(group: RewardGroupSettings) -> MemoryEstimate:
-    return scorer_memory(scorer_sizes(group), group.batch_size, group.max_tokens)
+    """Of its reward model, the others of its ensemble and those among its parts, each with its own batches."""
+    own = group.batch_size * group.max_tokens
+    rewards = [part.reward for part in group.weighted_parts]
+    of_parts = [one.batch_size * one.max_tokens for one in rewards if isinstance(one, ModelReward)]
+    sizes = scorer_sizes(group)
+    tokens = [own] * (len(sizes) - len(of_parts)) + of_parts
+    estimate = scorer_memory(list(zip(sizes, tokens, strict=True)))
+    return beside_programs(estimate, programs_of_parts(group.parts))
 
 
 def scorer_sizes(group: RewardGroupSettings) -> tuple[ModelSizes, ...]:
-    """Of a group's reward model, the others of its ensemble and those among its parts."""
+    """Of a group's reward model, the others of its ensemble and then those among its parts."""
     first = group.model
     refs = [each.model for each in group.further_members]
     refs += [ref for part in group.weighted_parts for ref in part.reward.models]

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plumbob.configs.paths import plain_model_name
+from plumbob.core.activities import activities
 from plumbob.core.outside import from_outside
 from plumbob.models.files.weight_files import cached_model, save_model
 
@@ -29,6 +30,7 @@ def plain_folder_of(file: Path, key: str) -> Path:
         return cached_model(_name_of(file), partial(_convert, file, what))
 
 
+@activities.during("converting a GGUF file into a plain model")
 def _convert(file: Path, what: str, folder: Path) -> None:
     """transformers takes what it read for quantised, and neither casts nor saves it: a plain model is made of it."""
     with from_outside(what, FIX):

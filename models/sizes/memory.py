@@ -6,7 +6,7 @@ there.
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from plumbob.models.sizes.config_sizes import ModelSizes
@@ -56,6 +56,8 @@ class MemoryEstimate:
         logits: of a micro-batch with their gradients, or of what is sampled at once.
         cache: keys and values of what is sampled at once, at most.
         framework: what the process takes without a model.
+        programs: what processes beside it take as they begin, which run the user's code or what a policy wrote.
+        beyond: what these may allocate more, by the limits in the settings. It is no part of the total.
     """
 
     weights: int = 0
@@ -65,15 +67,17 @@ class MemoryEstimate:
     logits: int = 0
     cache: int = 0
     framework: int = 0
+    programs: int = 0
+    beyond: int = 0
 
     @property
     def total(self) -> int:
-        return sum(astuple(self))
+        return sum(self.parts().values())
 
     @property
     def resting(self) -> int:
         """What it holds between two pieces of work."""
-        return self.weights + self.optimizer + self.cache + self.framework
+        return self.weights + self.optimizer + self.cache + self.framework + self.programs
 
     @property
     def certain(self) -> int:
@@ -81,8 +85,9 @@ class MemoryEstimate:
         return self.weights + self.optimizer
 
     def parts(self) -> dict[str, int]:
-        """Those that are not 0."""
-        return {field.name: size for field in fields(self) if (size := getattr(self, field.name))}
+        """Those of the total that are not 0."""
+        names = (field.name for field in fields(self) if field.name != "beyond")
+        return {name: size for name in names if (size := getattr(self, name))}
 
 
 @dataclass(frozen=True)
@@ -228,12 +233,12 @@ def transformers_memory(
     )
 
 
-def scorer_memory(models: tuple[ModelSizes, ...], batch_size: int, max_tokens: int) -> MemoryEstimate:
-    """A scorer with float32 reward models, which score one after the other."""
-    widest = max((_width_of_a_layer(model) for model in models), default=0)
+def scorer_memory(models: Sequence[tuple[ModelSizes, int]]) -> MemoryEstimate:
+    """A scorer with float32 reward models, which score one after the other; `models`: (sizes, tokens of a batch)."""
+    widest = max((num_tokens * _width_of_a_layer(model) for model, num_tokens in models), default=0)
     return MemoryEstimate(
-        weights=FLOAT32 * sum(model.num_parameters for model in models),
-        activations=int(ALLOCATED_IN_FORWARD * FLOAT32 * batch_size * max_tokens * widest),
+        weights=FLOAT32 * sum(model.num_parameters for model, _ in models),
+        activations=int(ALLOCATED_IN_FORWARD * FLOAT32 * widest),
         framework=SCORER_FLOOR,
     )
 

@@ -27,6 +27,9 @@ LINEAR = (nn.Linear, Conv1D)
 ADAPTABLE = (*LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """What PEFT has a LoRA layer for."""
 
+_SAVED_AS = "base_model.model."
+"""What PEFT puts before the names of a base's modules."""
+
 
 def is_named(module: str, end: str) -> bool:
     """Whether a module's name is, or ends from a dot on with, what stands for it."""
@@ -98,13 +101,52 @@ def check_adapted(opened: OpenedPolicy, adapter: Path, kind: PeftKind, support: 
     unusable = {} if support == WHAT_PEFT_LOADS else _unusable(model, support)
     fix = f"an adapter on {base} may hold {_possible(model, _unusable(model, support))}"
     _refuse(found, unusable, f"{opened.ref.setting}={adapter}", base, fix, support)
+    _check_tensors(opened, adapter, model)
+
+
+def _check_tensors(opened: OpenedPolicy, adapter: Path, model: Any) -> None:
+    """What an adapter's file holds, beside the base without its weights.
+
+    Raises:
+        UserError: A and B of a linear layer are not those of a layer of its size; or it has weights of the base itself.
+    """
+    file, modules, weights = adapter / WEIGHTS_FILE, dict(model.named_modules()), dict(model.named_parameters())
+    shapes = {name.removeprefix(_SAVED_AS): shape for name, shape in _shapes(file).items()}
+    config = read_adapter_config(adapter)
+    own_copies = config.get("modules_to_save") or ()
+    for name, shape in shapes.items():
+        module, _, tensor = name.partition(".lora_")
+        layer = modules.get(module)
+        if name in weights and not any(is_named(name.rpartition(".")[0], kept) for kept in own_copies):
+            raise UserError(
+                f"{opened.ref}: {file.name} has {name}, a weight of the base itself, as PEFT saves it where a "
+                f"vocabulary was resized: no result and no sampler would have it. Merge the adapter into the base that "
+                f"it was trained on (peft's merge_and_unload) and give the result, or, where the base has the same "
+                f"weight, take it out of the file"
+            )
+        # Of one in blocks (BD-LoRA) A or B has a part of the layer's width.
+        if not isinstance(layer, LINEAR) or tensor not in ("A.weight", "B.weight") or config.get("use_bdlora"):
+            continue
+        side, size, other = (1, num_inputs(layer), "B") if tensor[0] == "A" else (0, num_outputs(layer), "A")
+        partner = shapes.get(f"{module}.lora_{other}.weight")
+        if len(shape) != 2 or shape[side] != size or partner is None or shape[1 - side] != partner[side]:
+            beside = "nothing" if partner is None else partner
+            raise UserError(
+                f"{opened.ref}: {name} in {file.name} is {shape} beside {beside}, and {module} of {opened.source.base} "
+                f"has {num_inputs(layer)} inputs and {num_outputs(layer)} outputs; write the base that it was trained "
+                f"on into {BASE_KEY} of {adapter / CONFIG_FILE}, or {SAVE_AGAIN}"
+            )
+
+
+def _shapes(file: Path) -> dict[str, list[int]]:
+    with from_outside(f"{file}: cannot be read", SAVE_AGAIN), safe_open(file, framework="pt") as tensors:
+        return {name: list(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
 
 
 def _check_vectors(opened: OpenedPolicy, adapter: Path) -> None:
     """Of a soft prompt. Raises UserError when its vectors are not those that the base reads."""
     file, base, config = adapter / WEIGHTS_FILE, opened.source.base, read_adapter_config(adapter)
-    with from_outside(f"{file}: cannot be read", SAVE_AGAIN), safe_open(file, framework="pt") as tensors:
-        found = {name: list(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    found = _shapes(file)
     model = opened.empty(AutoModelForCausalLM)
     sizes = sizes_of(model)
     is_prefix = config["peft_type"] == PREFIX
@@ -194,7 +236,7 @@ def _adapted(adapter: Path, kind: PeftKind, support: AdapterSupport) -> list[str
     """Names of the modules that the adapter holds tensors for, each once; what else it holds some would not take."""
     what = f"{adapter / WEIGHTS_FILE}: cannot be read"
     with from_outside(what, SAVE_AGAIN), safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
-        names = [name.removeprefix("base_model.model.") for name in file.keys()]  # noqa: SIM118 - it is no mapping
+        names = [name.removeprefix(_SAVED_AS) for name in file.keys()]  # noqa: SIM118 - it is no mapping
     of_modules = [name for name in names if name not in kind.shared]
     kept = of_modules if support.loads_nothing_else else [name for name in of_modules if kind.mark in name]
     return list(dict.fromkeys(name.partition(kind.mark)[0].removesuffix(".base_layer") for name in kept))

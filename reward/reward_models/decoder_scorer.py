@@ -34,6 +34,8 @@ class DecoderScorer:
         self._model, self._tokenizer = loaded.model.to(device), loaded.tokenizer
         self._batch_size, self._max_tokens, self._device = reward.batch_size, reward.max_tokens, device
         self._turn, self._control = assistant_turn(loaded.tokenizer), ControlTokens(loaded.tokenizer)
+        # Nothing is read behind a dialogue: keys and values that a model kept of it would take as much as its layers.
+        loaded.model.config.get_text_config().use_cache = False
         # None: the model scores the last token whatever it is, and the padding may be any other.
         self._pad_id: int | None = loaded.model.config.get_text_config().pad_token_id
 
@@ -59,8 +61,7 @@ class DecoderScorer:
             if prompt is None or self._turn is None:
                 texts.append(self._control.marked(request.prompt) + response + (self._tokenizer.eos_token or ""))
                 continue
-            answer = response.strip() if self._turn.strips else response
-            texts.append(prompt + answer + self._turn.after)
+            texts.append(prompt + self._turn.behind_prompt(response) + self._turn.after)
         return texts
 
     def _forward(self, rows: Sequence[NDArray[np.int32]]) -> list[float]:

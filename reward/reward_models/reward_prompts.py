@@ -6,7 +6,6 @@ from typing import Any
 
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import Reward
-from plumbob.core.errors import UserError
 from plumbob.data.records import RowError
 from plumbob.data.rendered_rows import RowPart, shortened
 from plumbob.data.texts.chat import Message, ModelRender, ObservedRender, Render
@@ -36,6 +35,13 @@ class FormReaders:
             return self.render(self.control.marked_within(messages), **values)
         except RowError as error:
             raise RowError(f"for {self.refs[0]}: {error}") from error
+
+
+class ContentRender(ObservedRender):
+    """Another render, by which a response is its message's content."""
+
+    def response(self, context: list[Message], message: Message, prompt: str, **values: Any) -> str:
+        return str(message["content"])
 
 
 class RewardPrompts:
@@ -68,25 +74,16 @@ class RewardPrompts:
         return ObservedRender(render, both)
 
     def instead_of(self, render: Render) -> Render:
-        """What reads messages for the reward models alone: in their form, or by `render` where they have none.
+        """What reads messages for the reward models alone: in the form of the first that has one, beside which each
+        model's own is remembered, or by `render` where none has.
 
-        Raises:
-            UserError: they have several.
+        Where their forms differ, a response is its message's content alone, whatever a form writes before it.
         """
-        if len(self._readers) > 1:
-            first, second = (readers.refs[0] for readers in self._readers[:2])
-            raise UserError(
-                f"{first} and {second} were trained on chat messages that different templates wrote ({FORM_FILE} in "
-                f"their folders), and pairs are read in one form: compare them with each model by itself"
-            )
         own = self._readers[0].render if self._readers else render
-
-        def one(messages: list[Message], **values: Any) -> str:
-            text = own(messages, **values)
-            self._from_messages.add(unmarked(text))
-            return text
-
-        return ObservedRender(own, one, render.prompt_template if isinstance(render, ModelRender) else None)
+        beside = self.beside(own)
+        template = render.prompt_template if isinstance(render, ModelRender) else None
+        observed = ContentRender if len(self._readers) > 1 else ObservedRender
+        return observed(own, beside, template)
 
     def written(self, messages: list[Message], **values: Any) -> dict[str, str]:
         """By the models' names, chat messages in each one's form, opened for the response; empty where there is none.

@@ -13,15 +13,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import RunFailed
+from plumbob.data.reading.fields import prompt_of
+from plumbob.data.reading.messages import CONVERSATIONS
+from plumbob.data.reading.question import QUESTIONS, SYSTEM
+from plumbob.data.texts.chat import Message, ModelRender
+from plumbob.data.texts.written_texts import written_texts
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 
 MAX_BODY_BYTES = 64 * 2**20
 MAX_REQUESTS = 10_000
 """Responses in one batch."""
 
-FormPrompts = Callable[[list[dict[str, Any]]], Mapping[str, str]]
-"""Chat messages as the reward model reads them, by its name; empty where it reads the prompt's text."""
+MESSAGE_FIELDS = (*CONVERSATIONS, *QUESTIONS, "chosen")
+"""Of a row, by the names that readers know: those that may hold messages which a prompt is made of."""
+
+FormPrompts = Callable[..., Mapping[str, str]]
+"""Chat messages, and what their template is given beside them -> the prompt as the reward model reads it, by its name;
+empty where it reads the prompt's text."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +138,32 @@ def _score_request(given: dict[str, Any], form_prompts: FormPrompts) -> ScoreReq
     prompt, response = given["prompt"], given["response"]
     if not isinstance(prompt, str) or not isinstance(response, str):
         raise TypeError("prompt and response must be texts")
-    row = given.get("row") or {}
-    messages = next((row[name] for name in ("messages", "prompt") if isinstance(row.get(name), list)), None)
-    if messages and messages[-1].get("role") == "assistant":
-        messages = messages[:-1]
-    return ScoreRequest(prompt, response, form_prompts=form_prompts(messages) if messages else {})
+    asked = _asked_in(given.get("row") or {})
+    return ScoreRequest(prompt, response, form_prompts={} if asked is None else form_prompts(asked[0], **asked[1]))
+
+
+class _AskedMessages(ModelRender):
+    """Keeps the messages that are first to be written as a prompt, with what goes beside them."""
+
+    found: tuple[list[Message], dict[str, Any]] | None = None
+
+    def __call__(self, messages: list[Message], **values: Any) -> str:
+        if self.found is None and values.get("add_generation_prompt", True):
+            self.found = messages, values
+        return ""
+
+
+def _asked_in(row: dict[str, Any]) -> tuple[list[Message], dict[str, Any]] | None:
+    """The messages that a row of a prompts' file asks, as they are read from the file; None where it asks a text.
+
+    Raises RowError.
+    """
+    fields = {name: value for name, value in row.items() if value is not None}
+    if SYSTEM in fields or any(isinstance(fields.get(name), list) for name in MESSAGE_FIELDS):
+        asked = _AskedMessages()
+        prompt_of(fields, written_texts(asked, ReadingSettings()))
+        return asked.found
+    return None
 
 
 async def _bounded_body(request: Request) -> bytes | None:

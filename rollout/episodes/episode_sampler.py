@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.core.errors import RunFailed, UserError
+from plumbob.data.records import opening_digest
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.follow_ups import FollowUps
 from plumbob.models.adapter import Adapter, PolicyWeights
@@ -179,10 +180,12 @@ class EpisodeSampler:
         assert episode.sampled is not None
         try:
             reply = episode.environment.poll()
+            if reply is None:
+                return None
+            if not episode.turns:
+                _check_opening(episode)
         except EnvironmentFailed as failure:
             return self._failed(episode, failure)
-        if reply is None:
-            return None
         turn = self._turn(episode, reply.reward)
         if reply.is_done or len(episode.turns) + 1 == self._settings.max_turns or episode.environment.is_past_its_time:
             return self._ended(episode, "stop", turn)
@@ -247,6 +250,16 @@ def with_environment(sampler: Sampler, spec: SamplerSpec) -> Sampler:
     except UserError:
         sampler.close()
         raise
+
+
+def _check_opening(episode: _Running) -> None:
+    """Raises EnvironmentFailed where it began otherwise than its prompt, which the policy has read."""
+    opening = episode.environment.opening
+    if opening is not None and opening_digest(opening) != episode.request.opening:
+        raise EnvironmentFailed(
+            "other opening: reset gave other messages than when the prompts were read, with the same row and seed; "
+            "draw what is random from random.Random(seed)"
+        )
 
 
 def _key(request: SampleRequest) -> Key:

@@ -17,6 +17,9 @@ NO_TEXTS = ("label", "score", "rating", "margin", "ranks", "scores", "answers", 
 PYTHON_MESSAGES = tuple(f"[{{'{key}':" for key in ("role", "from", "content", "value"))
 """How messages begin that were written by `str`, as pandas' `to_csv` writes lists."""
 
+OTHER_SEPARATORS = ";\t|,"
+"""What stands between cells in files of other kinds: in the only name of a header it is no part of the name."""
+
 
 def delimited_values(file: Path, delimiter: str) -> Iterator[dict[str, str] | str]:
     """Column -> cell, row by row, or what is wrong with the row. Raises ValueError for a header that is none."""
@@ -26,6 +29,12 @@ def delimited_values(file: Path, delimiter: str) -> Iterator[dict[str, str] | st
         header = next(reader, [])
         if len(set(header)) < len(header):
             raise ValueError(f"its first line names the columns, and {_twice(header)!r} stands there twice")
+        other = next((one for one in OTHER_SEPARATORS if len(header) == 1 and one in header[0]), None)
+        if other is not None:
+            raise ValueError(
+                f"its first line names one column, {header[0][:60]!r}: cells stand between commas (.csv) or tabs "
+                f"(.tsv), and not between {other!r}"
+            )
         for cells in reader:
             if not cells:
                 continue

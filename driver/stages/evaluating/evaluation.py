@@ -75,7 +75,8 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
     scorer: Scorer = session.start_scorers(scorer_of(run))
     metrics: Metrics = {}
     if data.pairs:
-        metrics |= measure_reward_model(scorer, data.pairs)
+        of_pairs = scorer if data.pairs_scored is None else FormScorer(scorer, data.pairs_scored)
+        metrics |= measure_reward_model(of_pairs, data.pairs)
     policy, settings = data.policy, run.policy
     if policy is not None and policy.scored is not None:
         scorer = FormScorer(scorer, policy.scored)

@@ -70,12 +70,14 @@ class EvalInput:
 
     Attributes:
         rows: one of each input as the models see it.
+        pairs_scored: how the reward models read the prompts of the pairs; None where they read them as they are.
     """
 
     pairs: tuple[Ranking, ...]
     policy: EvaluatedPolicy | None
     notes: tuple[str, ...]
     rows: tuple[RenderedRow, ...] = ()
+    pairs_scored: RewardPrompts | None = None
 
 
 @activities.during("reading the data and the models")
@@ -89,16 +91,16 @@ def prepare_eval(run: EvalRun) -> EvalInput:
     policy = None
     if run.policy is not None:
         policy, notes = _prepare_policy(run, run.policy)
+    scored = RewardPrompts(run.reward.reward)
     if run.data.pairs is not None:
-        scored = RewardPrompts(run.reward.reward)
         render = plain_dialogue if policy is None else chat_renderer(policy.opened.tokenizer)
         read = read_annotated_pairs(run.data.pairs, run.data, scored.instead_of(render), use_margin=False)
         pairs = read.records
         notes += read.notes + scored.notes([pair.prompt for pair in pairs])
-    return EvalInput(pairs, policy, tuple(dict.fromkeys(notes)), _rows(policy, pairs))
+    return EvalInput(pairs, policy, tuple(dict.fromkeys(notes)), _rows(policy, pairs, scored), scored)
 
 
-def _rows(policy: EvaluatedPolicy | None, pairs: Sequence[Ranking]) -> tuple[RenderedRow, ...]:
+def _rows(policy: EvaluatedPolicy | None, pairs: Sequence[Ranking], scored: RewardPrompts) -> tuple[RenderedRow, ...]:
     rows: tuple[RenderedRow, ...] = ()
     if policy is not None:
         as_scored = () if policy.scored is None else policy.scored.parts(policy.prompts[0].text)
@@ -106,7 +108,8 @@ def _rows(policy: EvaluatedPolicy | None, pairs: Sequence[Ranking]) -> tuple[Ren
         rows += prompt_rows("data.prompts", policy.opened.tokenizer, ids, as_scored)
     for pair in pairs[:1]:
         responses = zip(("chosen", "rejected"), pair.responses, (False, False), strict=True)
-        rows += text_rows("data.pairs", len(pairs), ("prompt", pair.prompt, False), *responses)
+        others = [(part.name, part.text, False) for part in scored.parts(pair.prompt)]
+        rows += text_rows("data.pairs", len(pairs), ("prompt", pair.prompt, False), *others, *responses)
     return rows
 
 

@@ -83,11 +83,22 @@ def test_what_is_expected_stands_beside_what_is_asked_for() -> None:
     assert found["roles"]["learner"] == {
         "each": 3.5,
         "parts": {"weights": 1.0, "optimizer": 2.0, "activations": 0.5},
+        "programs_may_add": 0.0,
         "declared": 1.0,
     }
     assert found["driver_and_ray"] == rest
     assert found["total"] == pytest.approx(7.25 + rest)
     assert memory_lines((LEARNER,), {}, ()) == [] and expected_gib((LEARNER,), {}) == {}
+
+
+def test_what_programs_may_take_more_is_not_expected_and_stands_there() -> None:
+    scorer = MemoryEstimate(weights=GIB // 4, programs=GIB // 8, beyond=2 * GIB)
+    row, whole = memory_lines((SCORER,), {"ppo": {"scorer": scorer}}, ())
+    assert row == (
+        "scorer: about 0.375 GiB each (weights 0.25, programs 0.12); reward.memory_gib=4; its programs may take 2 GiB "
+        "more"
+    )
+    assert whole.startswith(f"in all about {0.375 + (DRIVER_FLOOR + PRIVATE_RAY_FLOOR) / GIB:.3g} GiB")
 
 
 def test_what_is_on_gpus_asks_for_no_memory_of_the_host() -> None:

@@ -176,15 +176,16 @@ def test_a_report_is_written_anew(launched: Callable[..., None], capsys: pytest.
         assert capsys.readouterr().out == printed and written.is_file()
 
 
-def test_the_hubs_own_lines_are_kept_from_the_user() -> None:
-    """It warns of each of its tries to reach a name."""
+def test_what_libraries_print_by_themselves_is_kept_from_the_user() -> None:
+    """The hub's warns of each of its tries to reach a name; transformers draws a bar while it converts a GGUF file."""
     code = (
         "from plumbob.console.cli import main\nmain(['report', 'none'])\n"
-        "import huggingface_hub\nprint(huggingface_hub.logging.get_verbosity())"
+        "import huggingface_hub\nprint(huggingface_hub.logging.get_verbosity())\n"
+        "from tqdm.auto import tqdm\nprint(list(tqdm(range(2), desc='a bar')))"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_VERBOSITY"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_HUB_", "TQDM_"))}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout == f"{logging.ERROR}\n"
+    assert done.stdout == f"{logging.ERROR}\n[0, 1]\n" and "a bar" not in done.stderr
 
 
 @pytest.mark.parametrize("place", [1, 2, 5])

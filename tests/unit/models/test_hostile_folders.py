@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -109,11 +110,20 @@ def test_an_adapter_on_an_adapter(whole: str, tmp_path: Path, ring: str) -> None
         open_policy(policy_ref(str(first)))
 
 
-@pytest.mark.parametrize("rank", [0, -1, 10**9])
-def test_an_adapter_of_a_rank_that_no_layer_has(whole: str, tmp_path: Path, rank: int) -> None:
+@pytest.mark.parametrize("rank", [0, -1, 10**9, None, "4", True, 4.0, [4]])
+def test_an_adapter_of_a_rank_that_no_layer_has(whole: str, tmp_path: Path, rank: object) -> None:
     save_adapter(make_adapter(whole, 0, seed=1), tmp_path)
     edit(tmp_path / "adapter_config.json", lambda config: config.update(r=rank))
-    with pytest.raises(UserError, match=rf"adapter_config\.json: r is {rank}, and must be a whole number from 1 to"):
+    told = re.escape(f"adapter_config.json: r is {json.dumps(rank)}, and must be a whole number from 1 to")
+    with pytest.raises(UserError, match=told):
+        open_policy(policy_ref(str(tmp_path)))
+
+
+@pytest.mark.parametrize("alpha", ["16", True, [16], {"q_proj": 16}])
+def test_an_adapter_whose_alpha_is_no_number(whole: str, tmp_path: Path, alpha: object) -> None:
+    save_adapter(make_adapter(whole, 0, seed=1), tmp_path)
+    edit(tmp_path / "adapter_config.json", lambda config: config.update(lora_alpha=alpha))
+    with pytest.raises(UserError, match=re.escape(f"lora_alpha is {json.dumps(alpha)}, and must be a number; save")):
         open_policy(policy_ref(str(tmp_path)))
 
 

@@ -11,12 +11,12 @@ from transformers.models.llama.modeling_llama import LlamaForSequenceClassificat
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.rewards import CombinedReward, WeightedPart
 from plumbob.core.errors import UserError
-from plumbob.data.reading.readers import read_prompts
-from plumbob.data.texts.chat import chat_renderer
+from plumbob.data.reading.readers import read_pairs, read_prompts
+from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.reward_prompts import FormScorer, RewardPrompts
 from plumbob.reward.scorer import ScoreRequest
-from tests.support.control_tokenizers import byte_tokenizer
+from tests.support.control_tokenizers import LLAMA_2, QWEN_3, byte_tokenizer, written
 from tests.support.score_requests import score_requests
 from tests.support.tiny_scorer import model_reward
 from tests.unit.reward.test_dialogue_form import CHATML, write
@@ -74,6 +74,31 @@ def test_a_dialogue_is_scored_at_its_last_token(tmp_path: Path, padding: str) ->
     assert max(expected) - min(expected) > 0.05
     assert [score.total for score in found] == pytest.approx(expected, abs=1e-5)
     assert [score.parts["raw"] for score in found] == [score.total for score in found]
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA_2, QWEN_3])
+def test_pairs_and_prompts_are_read_as_the_template_writes_the_dialogue(tmp_path: Path, template: str) -> None:
+    """With what it writes between the opened prompt and an answer: nothing, a space, or empty thoughts."""
+    folder = write_decoder(tmp_path / "rm", None, template)
+    tokenizer, reward = AutoTokenizer.from_pretrained(folder), model_reward(folder, max_tokens=200)
+    asked = [{"role": "user", "content": "Capital?"}]
+    sides = {name: [{"role": "assistant", "content": text}] for name, text in (("chosen", "Lima"), ("rejected", "No"))}
+    expected = []
+    for turn in sides.values():
+        text = written(tokenizer, ("user", "Capital?"), ("assistant", turn[0]["content"]))
+        expected.append(plain_score(folder, tokenizer(text, add_special_tokens=False)["input_ids"]))
+    rows, scorer = write(tmp_path, {"prompt": asked, **sides}), open_scorer(reward, "cpu")
+    prompts, pairs = RewardPrompts(reward), RewardPrompts(reward)
+    policy: Any = byte_tokenizer("{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
+    (prompt,) = read_prompts(rows, ReadingSettings(), prompts.beside(chat_renderer(policy))).records
+    (pair,) = read_pairs(rows, ReadingSettings(), pairs.instead_of(plain_dialogue)).records
+    for scored, requests in (
+        (prompts, [ScoreRequest(prompt.text, answer) for answer in ("Lima", "No")]),
+        (pairs, [ScoreRequest(pair.prompt, answer) for answer in (pair.chosen, pair.rejected)]),
+    ):
+        found = FormScorer(scorer, scored).score(requests)
+        assert [score.total for score in found] == pytest.approx(expected, abs=1e-5)
+    assert abs(expected[0] - expected[1]) > 1e-3
 
 
 def test_a_text_is_followed_by_the_response_and_the_eos(tmp_path: Path) -> None:

@@ -196,10 +196,11 @@ def test_the_tokens_of_a_template_are_those_that_it_names(tmp_path: Path, scorer
     save_form(form_of(CHATML, {"bos": "<s>", "pad_token": "[PAD]"}), scorer)
     save_form(form_of(CHATML, {"bos": "<s>", "pad_token": "<pad>", "mask_token": "?"}), other)
     assert RewardPrompts(members).instead_of(plain_dialogue)([USER]) == f"<s>{ASKED}"
-    for tokens in ({"bos": "<bos>"}, {}):
+    for tokens, begin in (({"bos": "<bos>"}, "<bos>"), ({}, "")):
         save_form(form_of(CHATML, tokens), other)
-        with pytest.raises(UserError, match="were trained on chat messages that different templates wrote"):
-            RewardPrompts(members).instead_of(plain_dialogue)
+        scored = RewardPrompts(members)
+        assert scored.instead_of(plain_dialogue)([USER]) == f"<s>{ASKED}"
+        assert scored.form_prompts(f"<s>{ASKED}") == {str(scorer): f"<s>{ASKED}", str(other): begin + ASKED}
 
 
 def test_models_of_different_forms_read_each_its_own(
@@ -212,9 +213,17 @@ def test_models_of_different_forms_read_each_its_own(
     prompts = asked_in_ppo(tmp_path, scored, chat, [USER])
     assert scored.form_prompts(ASKED) == {str(scorer): PLAIN, str(other): ASKED} and scored.notes(prompts) == ()
     assert scored.parts(ASKED) == (RowPart("as reward.model reads it", PLAIN, False),)
-    # Pairs are read as one text.
-    with pytest.raises(UserError, match="compare them with each model by itself"):
-        scored.instead_of(plain_dialogue)
+    # Of pairs too, whose responses are then as they stand in the file: a plain transcript puts a space before them.
+    turns = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    rows = write(tmp_path, {"prompt": [USER], **turns})
+    for models, response in (
+        (EnsembleReward((model_reward(scorer), model_reward(other)), 0.0), "chosen"),
+        (model_reward(scorer), " chosen"),
+    ):
+        scored = RewardPrompts(models)
+        (pair,) = read_pairs(rows, RULES, scored.instead_of(chat_renderer(chat))).records
+        assert (pair.prompt, pair.chosen) == (PLAIN, response)
+        assert scored.form_prompts(PLAIN).get(str(other)) == (ASKED if models.models[1:] else None)
     # Of texts that end otherwise nothing says that they are of two forms.
     save_form(DialogueForm(None, {}, "?\nAnswer:"), scorer)
     save_form(DialogueForm(None, {}, "\nAnswer:"), other)

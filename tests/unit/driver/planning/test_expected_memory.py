@@ -5,16 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForSequenceClassification
 
 from plumbob.cluster.admission import what_cannot_be
 from plumbob.cluster.resources import Host, ResourceAmount, resource_needs, settings_that_hold, total_bytes, widest
 from plumbob.configs.load_run import load_run
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.planning.expected_memory import expected_memory
+from plumbob.driver.planning.expected_programs import BEGUN, CHECKED, FORKED
 from plumbob.models.adapter import save_adapter
 from plumbob.models.sizes.memory import GIB, VLLM_FLOOR, MemoryEstimate
 from tests.support.tiny_policy import make_adapter, write_policy
 from tests.support.tiny_scorer import write_scorer
+from tests.unit.reward.test_decoder_scorer import write_decoder
 
 BLOCK = 2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 256 + 2 * 128
 """Of the tiny policy, whose hidden size is 128, with 4 heads and 2 for keys and values; it has two, and a norm."""
@@ -158,6 +161,37 @@ def test_teachers_are_held_beside_the_policy(policy: str, tmp_path: Path) -> Non
         load_run("distill", [*given, f"teachers=[{{model: {policy}}}]", *divided]), rows("distillation", 20)
     )
     assert shared["distillation"]["learner"].weights == alone["learner"].weights // 2
+
+
+PARTS = """[
+    {kind: model, model: DECODER, batch_size: 4, max_tokens: 64}, {kind: length, max: 9}, {kind: math},
+    {kind: function, function: FILE:score, memory_gib: 1.5}, {kind: code, memory_gib: 0.5, max_processes: 3},
+    {kind: llm-judge, url: 'http://127.0.0.1:1', model: m, rubric: r}
+]"""
+
+
+def test_a_scorer_holds_the_models_of_its_parts_and_has_their_programs_beside_it(policy: str, tmp_path: Path) -> None:
+    decoder, function = write_decoder(tmp_path / "decoder", None), tmp_path / "mine.py"
+    function.write_text("def score(prompt, response): return 0.0")
+    number = AutoModelForSequenceClassification.from_pretrained(decoder).num_parameters()
+    parts = PARTS.replace("DECODER", str(decoder)).replace("FILE", str(function)).replace("\n", " ")
+    given = (f"policy.model={policy}", "data.prompts=p", f"reward.parts={parts}", "rollout.chunk_size=8")
+    found = expected_memory(load_run("rloo", given))["rloo"]
+    scorer = found["scorer"]
+    # 7 x 32 numbers of the hidden size, keys and values as wide, 4 x 64; of 4 texts of 64 tokens, not of 32 of 256.
+    assert scorer.weights == 4 * number
+    assert scorer.activations == pytest.approx(1.3 * 4 * 4 * 64 * (9 * 32 + 4 * 64), abs=1)
+    # The function's process, two sandboxes of two responses each, and the one in which math-verify is.
+    assert scorer.programs == 5 * BEGUN + CHECKED
+    assert scorer.beyond == int(1.5 * GIB) - BEGUN + 2 * 3 * GIB // 2 - 4 * BEGUN
+    assert scorer.total == scorer.weights + scorer.activations + scorer.framework + scorer.programs
+    assert found["rollout"].programs == 0
+    world = ("rollout.environment.source=x.y:World", "rollout.environment.memory_gib=0.25")
+    acted = expected_memory(load_run("rloo", [*given[:2], "reward.parts=[{kind: environment}]", *given[3:], *world]))
+    rollout = acted["rloo"]["rollout"]
+    # One process imports it, and is forked for each of eight episodes.
+    assert rollout.programs == BEGUN + 8 * FORKED and rollout.beyond == 2 * GIB - rollout.programs
+    assert rollout.total - rollout.programs == found["rollout"].total
 
 
 def test_models_that_are_yet_to_be_made(policy: str) -> None:

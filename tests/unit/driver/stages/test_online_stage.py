@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Grpo
-from plumbob.configs.settings.data import PromptDataSettings
+from plumbob.configs.settings.data import PromptDataSettings, ReadingSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import GoldRewardSettings, ScorerSettings
@@ -17,17 +17,22 @@ from plumbob.configs.settings.rules.reward_rules import LengthRule, NumericRule
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
+from plumbob.data.reading.readers import read_pairs
 from plumbob.driver.stages.online_stage import prepare
 from plumbob.driver.stages.stage import StageContext, run_stage
-from plumbob.reward.reward_models.dialogue_form import form_of, save_form
+from plumbob.reward.open_scorer import open_scorer
+from plumbob.reward.reward_models.bert_scorer import BertScorer
+from plumbob.reward.reward_models.dialogue_form import FormInUse, form_of, save_form
 from plumbob.reward.services.judge_answers import ANSWERS_FOLDER
+from plumbob.rollout.journal import read_journal
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.online.ppo_input import open_trainable_policy, prepare_ppo
 from tests.support.environments import environment
 from tests.support.ppo_world import FakePpoWorld
 from tests.support.recording_listener import Watching
+from tests.support.score_requests import score_requests
 from tests.support.tiny_policy import write_policy
-from tests.support.tiny_scorer import write_scorer
+from tests.support.tiny_scorer import model_reward, write_scorer
 
 TEMPLATE = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}<assistant>"
 PLAIN = "{% for message in messages %}Human: {{ message.content }} {% endfor %}Assistant:"
@@ -65,10 +70,65 @@ def test_a_stage_is_called_as_it_was_begun_whatever_its_algorithm(tmp_path: Path
     """An older run called every stage of online alignment `ppo`: resumed, it has that name in all that it leaves."""
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"the car has {number}"}) + "\n" for number in range(4)))
-    run = PpoRun(
+    run = two_steps(tmp_path, write_policy(tmp_path / "policy"), prompts)
+    world, heard = FakePpoWorld(None, run.ppo.num_steps), Heard()
+    context = context_of(tmp_path / "ppo", world, world, heard)
+    folder = context.folder
+    (folder / ANSWERS_FOLDER).mkdir(parents=True)
+    spent = {"part": "polite", "question": "1f", "choice": 7, "prompt_tokens": 30, "completion_tokens": 5}
+    (folder / ANSWERS_FOLDER / "scorer.jsonl").write_text(2 * (json.dumps(spent) + "\n"))
+    for _ in range(2):  # The second resumes, and says that it passes over a damaged checkpoint.
+        summary = run_stage(prepare(run), context)
+        (folder / "checkpoints/step-000009").mkdir(exist_ok=True)
+    assert run.stage == "grpo" and heard.begun == ["ppo", "ppo"]
+    cost = {"answers": 2, "prompt_tokens": 60, "completion_tokens": 10}
+    assert summary.result.metrics["judge_costs"] == {"polite": cost}
+    assert [record.stage for record in read_metrics(folder)] == ["ppo", "ppo"]
+    assert {stage for stage, _ in heard.notes} == {"ppo"}
+    assert any("step-000009 is damaged" in message for _, message in heard.notes)
+
+
+def test_a_run_asks_its_reward_model_in_the_form_that_it_was_trained_on(tmp_path: Path) -> None:
+    """From the check of its settings to its journal: pairs of messages made a reward model of plain transcripts, and
+    the policy's template is another."""
+    policy, reward = write_policy(tmp_path / "policy"), write_scorer(tmp_path / "reward")
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(policy)
+    turns = {name: [{"role": role, "content": name}] for name, role in (("prompt", "user"), ("chosen", "assistant"))}
+    pairs, in_use = tmp_path / "pairs.jsonl", FormInUse(None)
+    pairs.write_text(json.dumps({**turns, "rejected": [{"role": "assistant", "content": "no"}]}) + "\n")
+    read_pairs(str(pairs), ReadingSettings(), in_use)
+    save_form(in_use.form([]), reward)
+    prompts = tmp_path / "prompts.jsonl"
+    asked = [json.dumps({"prompt": [{"role": "user", "content": f"a b {letter}"}]}) for letter in "cdef"]
+    prompts.write_text("\n".join(asked))
+    run = two_steps(tmp_path, policy, prompts)
+    assert run.reward is not None
+    context = context_of(
+        tmp_path / "ppo", FakePpoWorld(None, run.ppo.num_steps), open_scorer(run.reward.reward, "cpu"), Heard()
+    )
+    run_stage(prepare(run), context)
+    rows = [row for _, row in read_journal(context.folder / "rollouts")]
+    assert len(rows) == 2 * 2 * 2
+    alone = BertScorer(model_reward(reward))
+    for row in rows:
+        letter = row.prompt.removeprefix("<user>a b ").removesuffix("<assistant>")
+        assert letter in "cdef"
+        texts = [(f"\n\nHuman: a b {letter}\n\nAssistant:", row.response), (row.prompt, row.response)]
+        transcript, templated = (score.total for score in alone.score(score_requests(texts)))
+        assert row.score == pytest.approx(transcript, abs=1e-5) and abs(transcript - templated) > 1e-3
+
+
+def two_steps(tmp_path: Path, policy: str, prompts: Path) -> PpoRun:
+    """Of GRPO with the reward model in `reward`, which is made where it is not there."""
+    reward = tmp_path / "reward"
+    return PpoRun(
         data=PromptDataSettings(prompts=str(prompts), heldout_fraction=0),
-        policy=AlignedPolicySettings(model=write_policy(tmp_path / "policy")),
-        reward=ScorerSettings(model=str(write_scorer(tmp_path / "reward")), normalize=False, max_tokens=32),
+        policy=AlignedPolicySettings(model=policy),
+        reward=ScorerSettings(
+            model=str(reward if reward.exists() else write_scorer(reward)), normalize=False, max_tokens=32
+        ),
         rollout=RolloutSettings(engine=TransformersEngine(), max_tokens=8),
         ppo=PpoSettings(
             estimator=Grpo(),
@@ -79,25 +139,16 @@ def test_a_stage_is_called_as_it_was_begun_whatever_its_algorithm(tmp_path: Path
             keep_checkpoints=1,
         ),
     )
-    world, heard = FakePpoWorld(None, run.ppo.num_steps), Heard()
+
+
+def context_of(folder: Path, world: FakePpoWorld, scorer: Any, heard: "Heard") -> StageContext:
+    """Of the stage `ppo`, with samplers and learners of a fake world."""
     workers: Any = SimpleNamespace(
-        start_samplers=lambda *_: world, start_scorers=lambda *_: world, start_learners=lambda _: world
+        start_samplers=lambda *_: world, start_scorers=lambda *_: scorer, start_learners=lambda _: world
     )
     control: Any = SimpleNamespace(saved=lambda _: None, is_save_requested=lambda: False)
     memory: Any = SimpleNamespace(take=lambda: 0.25)
-    folder = tmp_path / "ppo"
-    (folder / ANSWERS_FOLDER).mkdir(parents=True)
-    spent = {"part": "polite", "question": "1f", "choice": 7, "prompt_tokens": 30, "completion_tokens": 5}
-    (folder / ANSWERS_FOLDER / "scorer.jsonl").write_text(2 * (json.dumps(spent) + "\n"))
-    for _ in range(2):  # The second resumes, and says that it passes over a damaged checkpoint.
-        summary = run_stage(prepare(run), StageContext(workers, control, folder, heard, memory, "ppo"))
-        (folder / "checkpoints/step-000009").mkdir(exist_ok=True)
-    assert run.stage == "grpo" and heard.begun == ["ppo", "ppo"]
-    cost = {"answers": 2, "prompt_tokens": 60, "completion_tokens": 10}
-    assert summary.result.metrics["judge_costs"] == {"polite": cost}
-    assert [record.stage for record in read_metrics(folder)] == ["ppo", "ppo"]
-    assert {stage for stage, _ in heard.notes} == {"ppo"}
-    assert any("step-000009 is damaged" in message for _, message in heard.notes)
+    return StageContext(workers, control, folder, heard, memory, "ppo")
 
 
 class Heard(Watching):

@@ -118,13 +118,15 @@ def test_samplers_hold_keys_and_values_or_a_cache_of_a_given_size() -> None:
 
 
 def test_a_scorer_holds_all_its_models_and_computes_with_one() -> None:
-    found = scorer_memory((SIZES, SIZES), batch_size=5, max_tokens=10)
-    assert (found.weights, found.activations) == (2 * 400_000, 4 * 5 * 10 * 128)
-    assert scorer_memory((), 5, 10).total == 0
+    found = scorer_memory([(SIZES, 50), (SIZES, 30)])
+    assert (found.weights, found.activations) == (2 * 400_000, 4 * 50 * 128)
+    assert scorer_memory([]).total == 0
 
 
 def test_parts_are_those_that_there_are() -> None:
-    assert MemoryEstimate(weights=3, framework=4).parts() == {"weights": 3, "framework": 4}
+    found = MemoryEstimate(weights=3, framework=4, programs=2, beyond=90)
+    # What programs may allocate more is expected of nobody.
+    assert found.parts() == {"weights": 3, "framework": 4, "programs": 2} and found.total == 9
 
 
 @pytest.mark.parametrize(("zero_stage", "num_ranks", "optimizer"), [(0, 2, 203_125), (2, 2, 301_562), (3, 4, 250_781)])

@@ -35,9 +35,10 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its vLLM class does not. Its config alone: no weights are read."""
+    """Its vLLM class does not. Its config alone, of the Llama's sizes: no weights are read."""
     folder = tmp_path_factory.mktemp("qwen")
-    Qwen2Config(num_hidden_layers=1, hidden_size=64, num_attention_heads=2, vocab_size=50).save_pretrained(folder)
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
+    Qwen2Config(num_hidden_layers=1, vocab_size=50, **sizes).save_pretrained(folder)
     return str(folder)
 
 
@@ -129,6 +130,33 @@ def test_weights_of_the_base_beside_an_adapter(llama: str, tmp_path: Path) -> No
     check(llama, engine=TransformersEngine(), adapter=tmp_path)
     with pytest.raises(UserError, match=r"lm_head\.base_layer\.weight is no module"):
         check(llama, engine=VllmEngine(), adapter=tmp_path)
+
+
+QUERY = "model.layers.0.self_attn.q_proj"
+SAVED_A, SAVED_B = (f"base_model.model.{QUERY}.lora_{side}.weight" for side in "AB")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "wanted"),
+    [
+        (SAVED_A, (4, 64), rf"{QUERY}\.lora_A\.weight in .* is \[4, 64\] beside \[128, 4\], .* has 128 inputs and 128"),
+        (SAVED_B, (256, 4), rf"{QUERY}\.lora_B\.weight in .* is \[256, 4\] beside \[4, 128\]"),
+        (SAVED_B, (128, 8), rf"{QUERY}\.lora_A\.weight in .* is \[4, 128\] beside \[128, 8\]"),
+        (SAVED_B, None, rf"{QUERY}\.lora_A\.weight in .* is \[4, 128\] beside nothing"),
+        ("base_model.model.model.embed_tokens.weight", (300, 128), r"has model\.embed_tokens\.weight, a weight of the"),
+    ],
+)
+def test_tensors_that_do_not_fit_the_base_are_refused_before_they_are_loaded(
+    name: str, shape: tuple[int, int] | None, wanted: str, llama: str, tmp_path: Path
+) -> None:
+    save_adapter(make_adapter(llama, 0, seed=1), tmp_path)
+    check(llama, engine=TransformersEngine(), adapter=tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS_FILE)
+    tensors.pop(name, None)
+    changed = {} if shape is None else {name: torch.zeros(shape)}
+    save_file(tensors | changed, tmp_path / WEIGHTS_FILE)
+    with pytest.raises(UserError, match=wanted):
+        check(llama, engine=TransformersEngine(), adapter=tmp_path)
 
 
 def test_the_modules_are_those_of_the_loaded_model(llama: str) -> None:

@@ -16,8 +16,10 @@ from tests.support.score_functions import function_part, write_function
 
 REFUSED = {
     "def scores(prompt, response): return 1.0": "has no score; its functions: scores",
-    "score = 1.0": "score in {0}/my_reward.py is no function but a float",
-    "class score: pass": "score in {0}/my_reward.py is no function but a type",
+    "score = 1.0": "score in {0}/my_reward.py is no function but of type float",
+    "class score: pass": "score in {0}/my_reward.py is no function but of type class",
+    "def score(prompt, response): yield 1.0": "score in {0}/my_reward.py yields its values; it is to return them",
+    "async def score(prompt, response): yield 1.0": "yields its values; it is to return them",
     "def score(response): return 1.0": "score(response) takes other arguments; expected score(prompt, response, row)",
     "def score(a, b, c, d): return 1.0": "score(a, b, c, d) takes other arguments",
     "def score(prompt, response, *, rows): return 1.0": "score(prompt, response, *, rows) takes other arguments",

@@ -9,6 +9,7 @@ import pytest
 
 from plumbob.configs.settings.programs.reward_programs import CodePart
 from plumbob.reward.programs.code_scorer import CodeScorer
+from tests.support.ordinary_user import printed_as_nobody
 from tests.support.sandboxed_programs import LIMITS, passes, said_by
 
 WITHOUT_SYS_ADMIN = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
@@ -57,6 +58,40 @@ def said_under(*command: str) -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives up a right of root's")
 def test_root_without_the_right_has_a_namespace_of_users() -> None:
     assert said_under(*WITHOUT_SYS_ADMIN) == "1.0\n"
+
+
+def test_an_ordinary_user_has_a_namespace_of_users() -> None:
+    """Where the host gives users any: what it contains is what it does of root's."""
+    found = printed_as_nobody(SCORE)
+    if "this host does not give programs a sandbox" in found:
+        pytest.skip(found)
+    assert found == "1.0\n"
+
+
+LIMITED_AS_NOBODY = """
+import os
+from plumbob.configs.settings.programs.reward_programs import CodePart
+from plumbob.reward.programs.code_scorer import CodeScorer
+from plumbob.reward.scorer import ScoreRequest
+PROGRAM = '''
+import os
+def forks():
+    try: os.fork()
+    except OSError: return "none"
+def environment(): return [name for name in os.environ if name == "SECRET"]
+def endless():
+    while True: pass
+'''
+os.environ["SECRET"] = "x"
+scorer = CodeScorer(CodePart(value="share", isolation="limits", cpu_s=1, timeout_s=8))
+tests = ["assert forks() == 'none'", "assert environment() == []", "assert endless() is None"]
+print(scorer.score([ScoreRequest("q", PROGRAM, {"tests": tests})])[0].total)
+"""
+
+
+def test_limits_hold_for_an_ordinary_user_too() -> None:
+    """Two of three: the endless loop is ended. The program is of the user's own then, which the documents say."""
+    assert float(printed_as_nobody(LIMITED_AS_NOBODY)) == pytest.approx(2 / 3)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives up a right of root's")

@@ -9,7 +9,7 @@ import yaml
 from tests.support.rule_values import value_of
 from tests.support.source_tree import ROOT
 
-LINE = re.compile(r"\| `(\{kind: .*\})` \| (?:`(\{.*\})` )?\| `(\".*\")` \| ([\d.]+) \|")
+LINE = re.compile(r"\| `(\{kind: (?!code\b).*\})` \| (?:`(\{.*\})` )?\| `(\".*\")` \| ([\d.]+) \|")
 EXAMPLES = [
     match.groups()
     for line in (ROOT / "docs/rewards.md").read_text(encoding="utf-8").splitlines()

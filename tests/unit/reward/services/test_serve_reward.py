@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -78,11 +79,31 @@ def test_many_at_once_each_get_their_own(model: Path, address: str) -> None:
     assert found == pytest.approx(expected * 16, abs=1e-5)
 
 
-def test_chat_messages_are_read_in_the_models_own_form(model: Path, address: str) -> None:
-    messages = [{"role": "user", "content": "b c"}]
-    asked = [ScoreRequest("[whatever the policy saw]", "d", {"prompt": messages})]
-    (found,) = open_scorer(HttpPart(url=address), "cpu").score(asked)
-    (expected,) = BertScorer(model_reward(model)).score(score_requests([("user b c a", "d")]))
+USER = {"role": "user", "content": "b c"}
+ANSWERED = {"role": "assistant", "content": "e"}
+SAW = "[whatever the policy saw]"
+
+
+@pytest.mark.parametrize(
+    ("row", "read"),
+    [
+        ({"prompt": [USER]}, "user b c a"),
+        ({"messages": [USER, ANSWERED]}, "user b c a"),
+        ({"conversations": [{"from": "human", "value": "b c"}, {"from": "gpt", "value": "e"}]}, "user b c a"),
+        ({"question": [USER], "answer": 4}, "user b c a"),
+        ({"chosen": [USER, ANSWERED], "rejected": [USER, {**ANSWERED, "content": "f"}]}, "user b c a"),
+        # Its system message, as readers put it before the rest; a null counts as missing.
+        ({"prompt": "b c", "system": "k"}, "system k user b c a"),
+        ({"prompt": [USER], "system": None, "messages": None}, "user b c a"),
+        # What no prompt is made of, and a prompt that is text.
+        ({"answer": [1, 2], "prompt": "b c"}, SAW),
+    ],
+)
+def test_chat_messages_are_read_in_the_models_own_form(
+    row: dict[str, Any], read: str, model: Path, address: str
+) -> None:
+    (found,) = open_scorer(HttpPart(url=address), "cpu").score([ScoreRequest(SAW, "d", row)])
+    (expected,) = BertScorer(model_reward(model)).score(score_requests([(read, "d")]))
     assert found.total == pytest.approx(expected.total, abs=1e-5)
 
 

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.core.errors import RunFailed
+from plumbob.data.records import opening_digest
 from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
 from plumbob.data.texts.codec import TextCodec
 from plumbob.rollout.episodes.episode_sampler import EpisodeSampler, with_environment
@@ -167,6 +168,29 @@ def test_an_environment_that_fails_costs_its_own_episode_alone(folder: str, how:
         assert episode.failure is not None and reason in episode.failure
         assert [turn.reward for turn in episode.turns] == [0.0, -0.5]
     assert all(episode.reward in (0.0, 1.0) for episode in others)
+
+
+def test_an_episode_that_opens_otherwise_than_its_prompt_has_failed(folder: str) -> None:
+    """The policy has answered what the prompt says, which this environment knows nothing of."""
+    spec = spec_of(folder, "Asking", on_failure=-0.5)
+    sampler = with_environment(open_sampler(spec), spec)
+    digests = {thing: opening_digest([{"role": "user", "content": f"about the {thing}"}]) for thing in ("car", "door")}
+    asked = [
+        replace(request, row={"thing": "car"}, opening=digests["door" if place % 2 else "car"])
+        for place, request in enumerate(make_requests(24))
+    ]
+    try:
+        found = sample(sampler, asked)
+    finally:
+        sampler.close()
+    answered = [one for one in found if one.token_ids[-1] == EOS]
+    assert {one.request.opening for one in answered} == set(digests.values()), "too few turns were ended"
+    for rollout in answered:
+        assert rollout.episode is not None
+        if rollout.request.opening == digests["car"]:
+            assert rollout.episode.failure is None and rollout.episode.reward > 0
+        else:
+            assert str(rollout.episode.failure).startswith("other opening: ") and rollout.episode.reward == -0.5
 
 
 def test_a_failure_ends_the_run_where_the_user_said_so(folder: str) -> None:

@@ -104,6 +104,9 @@ def test_rows_of_another_width_are_malformed(tmp_path: Path) -> None:
         ("prompt,prompt\na,b\n", "'prompt' stands there twice"),
         ('prompt,completion\n"a,b\n', "line 2: unexpected end of data"),
         ("prompt,completion\n", "holds no rows"),
+        ("prompt;completion\na;b\n", r"names one column, 'prompt;completion': cells .* and not between ';'"),
+        ("sep=;\nprompt;completion\na;b\n", "names one column, 'sep=;': cells .* and not between ';'"),
+        ("prompt\tcompletion\na\tb\n", r"cells stand between commas .* and not between '.t'"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, why: str) -> None:

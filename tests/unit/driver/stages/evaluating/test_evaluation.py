@@ -18,6 +18,7 @@ from plumbob.cluster.resources import resource_needs
 from plumbob.configs.runs import EvalRun
 from plumbob.configs.settings.data import EvalDataSettings, PerplexitySettings
 from plumbob.configs.settings.models import REWARD_MODEL, EvaluatedPolicySettings, ModelRef, NewBertSettings
+from plumbob.configs.settings.reward_parts import ModelPart
 from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.rules.reward_rules import ExactRule
 from plumbob.configs.settings.training import PolicyEvaluationSettings
@@ -177,6 +178,34 @@ def test_chat_pairs_are_written_for_the_reward_model_as_it_was_trained(tmp_path:
     chats = write(tmp_path / "chats.jsonl", {**turns, "rejected": [{"role": "assistant", "content": "no"}]})
     data = prepare_eval(EvalRun(data=EvalDataSettings(pairs=chats), reward=ScorerSettings(model=str(scorer))))
     assert data.pairs == (Ranking("<user>prompt<assistant>", ("chosen", "no")),) and data.notes == ()
+
+
+def test_pairs_are_read_by_each_model_in_its_own_form(tmp_path: Path, uncalibrated: str) -> None:
+    forms = {"tagged": "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"}
+    forms["spoken"] = "{% for m in messages %}{{ m.role }}: {{ m.content }}, {% endfor %}assistant:"
+    parts = []
+    for name, template in forms.items():
+        save_form(form_of(template, {}), Path(shutil.copytree(uncalibrated, tmp_path / name)))
+        parts.append(ModelPart(model=str(tmp_path / name), name=name, normalize=False))
+    turns = {name: [{"role": role, "content": name}] for name, role in (("prompt", "user"), ("chosen", "assistant"))}
+    chats = write(tmp_path / "chats.jsonl", {**turns, "rejected": [{"role": "assistant", "content": "no"}]})
+    run = EvalRun(data=EvalDataSettings(pairs=chats), reward=ScorerSettings(parts=tuple(parts)))
+    data = prepare_eval(run)
+    assert data.pairs == (Ranking("<user>prompt<assistant>", ("chosen", "no")),) and data.notes == ()
+    named = [(part.name, part.text) for part in data.rows[0].parts]
+    assert ("as reward.parts.1.model reads it", "user: prompt, assistant:") in named
+
+    class Reading(FakeSession):
+        def score(self, requests: list[ScoreRequest]) -> list[Score]:
+            asked.append([one.pair_for(str(tmp_path / name)) for one in requests for name in forms])
+            return super().score(requests)
+
+    asked: list[list[tuple[str, str]]] = []
+    session: Any = Reading()
+    assert run_eval(run, data, session).metrics["accuracy"] == 1.0
+    assert asked == [
+        [("<user>prompt<assistant>", response), ("user: prompt, assistant:", response)] for response in ("chosen", "no")
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ def test_every_field_of_the_config_has_its_line() -> None:
             r"activation=tanh, which training cannot carry; train it with one of relu, gelu, silu",
         ),
         ({"width": 0}, r"width is 0, and must be a whole number from 1"),
-        ({"width": "wide"}, r"is an adapter of peft_type BOTTLENECK, and only LORA, IA3, VERA"),
+        ({"width": "wide"}, r'width is "wide", and must be a whole number from 1 to 65,536'),
         ({"layers_to_transform": [1]}, r"says layers_to_transform=\[1\], which is not known here"),
     ],
 )

@@ -170,7 +170,7 @@ def test_layers_that_take_none(tmp_path: Path) -> None:
         ({"task_type": "SEQ_CLS"}, r"task_type=SEQ_CLS, which training cannot carry; give an adapter"),
         ({"num_virtual_tokens": 4}, r"its config on .* is \{'prompt_embeddings': \[4, 128\]\}, .*\[3, 128\]"),
         ({"num_virtual_tokens": 0}, r"num_virtual_tokens is 0, and must be a whole number from 1"),
-        ({"num_virtual_tokens": None}, r"is an adapter of peft_type PROMPT_TUNING, and only"),
+        ({"num_virtual_tokens": None}, r"num_virtual_tokens is null, and must be a whole number"),
     ],
 )
 def test_what_cannot_be_carried(folder: str, tmp_path: Path, changed: dict[str, Any], wanted: str) -> None:
