@@ -19,7 +19,9 @@ from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.driver.api import plan, run_or_resume
 from plumbob.driver.comparison.compared_methods import ComparedMethod
 from plumbob.driver.comparison.comparison_row import ComparisonRow, NotCompared, Result, comparison_row
+from plumbob.driver.planning.expected_memory import expected_memory
 from plumbob.driver.planning.expected_policy import expected_policy
+from plumbob.driver.prepared_run import prepare_run
 from plumbob.driver.run_folder.folder import LOGS_FOLDER, run_folder
 from plumbob.driver.run_folder.inputs import check_models, check_rows
 from plumbob.models.loading import open_policy
@@ -133,7 +135,7 @@ class MethodComparison:
         return min(rows, key=lambda row: row.heldout_loss) if rows else NotCompared(method.name, reasons[0])
 
     def _row_of(self, method: ComparedMethod, run: ComparedRun) -> ComparisonRow:
-        expected = plan(run).expected
+        expected = expected_memory(run, prepare_run(run).sizes().learnt)  # No plan: this process is on the cluster.
         _check_input(run)
         done = run_or_resume(run, self._listener, self._session)
         self._session.end_learners()  # The next one's memory is to be its own.

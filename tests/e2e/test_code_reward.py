@@ -6,22 +6,15 @@ from pathlib import Path
 import pytest
 
 from plumbob.console.cli import main
-from plumbob.rollout.journal import read_journal
-from tests.support.small_run import TRANSFORMERS, WORKERS, Stages, settings
+from tests.support.small_run import TRANSFORMERS, Stages, settings
 from tests.support.tiny_policy import write_policy
 
 RIGHT_AND_WRONG = ["assert 1 + 1 == 2", "assert double(2) == 4"]
 """The one asks nothing of the program but that it runs."""
 
 
-@pytest.fixture(autouse=True)
-def unconnected(stage: Stages) -> None:
-    """A command connects this process by itself."""
-    stage.close()
-
-
 def test_programs_are_scored_by_the_rows_tests(
-    tmp_path: Path, ray_address: str, capfd: pytest.CaptureFixture[str]
+    stage: Stages, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     prompts = tmp_path / "prompts.jsonl"
     rows = [{"prompt": f"a car {number}", "tests": RIGHT_AND_WRONG} for number in range(4)]
@@ -30,8 +23,6 @@ def test_programs_are_scored_by_the_rows_tests(
         "policy.model": write_policy(tmp_path / "policy"),
         "data.prompts": prompts,
         "data.max_prompt_tokens": 32,
-        "storage.path": tmp_path / "runs",
-        "cluster.address": ray_address,
         "reward.parts": "[{kind: code, value: share}]",
         "reward.num_cpus": 0.25,
         "rollout.num_cpus": 0.25,
@@ -41,10 +32,8 @@ def test_programs_are_scored_by_the_rows_tests(
         "ppo.minibatch_size": 8,
         "ppo.samples_per_prompt": 2,
         **TRANSFORMERS,
-        **WORKERS,
     }
-    assert main(["run", "rloo", *settings(given, {"name": "programs"})]) == 0
-    found = [row for _, row in read_journal(tmp_path / "runs/programs/rollouts")]
+    found = [row for _, row in stage("programs", "rloo", given).journal]
     assert len(found) == 8 and all(row.prompt_row["tests"] == RIGHT_AND_WRONG for row in found)
     for row in found:
         try:
@@ -54,6 +43,6 @@ def test_programs_are_scored_by_the_rows_tests(
         else:  # Such as an empty one, or a name that is not there.
             assert row.rewards["code"] in (0.0, 0.5)
     prompts.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "another", "tests": None}]))
-    assert main(["plan", "rloo", *settings(given, {"name": "refused"})]) == 2
+    assert main(["plan", "rloo", *settings(stage.cluster, given, {"name": "refused"})]) == 2
     said = capfd.readouterr().err
     assert "the reward cannot score responses to 1 of " in said and "'tests' of the prompt's row" in said

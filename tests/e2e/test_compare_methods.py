@@ -30,7 +30,7 @@ def unconnected(stage: Stages) -> None:
 
 
 @pytest.fixture
-def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def given(ray_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Each prompt is answered with its letters turned round: 30 demonstrations, 6 of them held out."""
     monkeypatch.chdir(tmp_path)
     pairs = [first + second for first in LETTERS for second in LETTERS if first != second]
@@ -42,7 +42,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     files = {"policy.model": base, "data.demonstrations": tmp_path / "rows.jsonl"}
     retained = {"retention.text": tmp_path / "old.txt", "retention.block_tokens": 8}
     learnt = {"sft.learning_rate": 5e-3, "sft.num_epochs": 4, "sft.batch_size": 8, "policy.tuning.rank": 4}
-    return settings(lengths, files, retained, learnt, WORKERS, {"cluster.num_cpus": 2})
+    return settings(lengths, files, retained, learnt, WORKERS, {"cluster.address": ray_address})
 
 
 def compared(capfd: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:

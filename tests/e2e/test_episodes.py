@@ -9,9 +9,8 @@ from transformers import AutoTokenizer
 
 from plumbob.console.cli import main
 from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
-from plumbob.rollout.journal import read_journal
 from plumbob.rollout.rollout_records import NO_VERSION
-from tests.support.small_run import TRANSFORMERS, WORKERS, Stages, settings
+from tests.support.small_run import TRANSFORMERS, Left, Stages, settings
 from tests.support.tiny_policy import EOS, write_policy
 
 ENVIRONMENTS = Path(__file__).parents[1] / "support/echo_environments.py"
@@ -19,7 +18,7 @@ THINGS = ("car", "door", "engine", "red car", "four doors", "red door")
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> dict[str, object]:
+def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Settings of a run of PPO, of two steps, in which the environment asks about the row and answers twice."""
     folder = tmp_path_factory.mktemp("episodes")
     (folder / "rows.jsonl").write_text("".join(json.dumps({"thing": thing}) + "\n" for thing in THINGS))
@@ -31,8 +30,6 @@ def given(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> dict[st
         "policy.model": policy,
         "data.prompts": folder / "rows.jsonl",
         "data.max_prompt_tokens": 64,
-        "storage.path": folder / "runs",
-        "cluster.address": ray_address,
         "reward.parts": "[{kind: environment, weight: 0.5}]",
         "reward.num_cpus": 0.25,
         "rollout.num_cpus": 0.25,
@@ -44,20 +41,12 @@ def given(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> dict[st
         "ppo.minibatch_size": 8,
         "ppo.keep_checkpoints": 2,
         **TRANSFORMERS,
-        **WORKERS,
     }
 
 
-@pytest.fixture(autouse=True)
-def unconnected(stage: Stages) -> None:
-    """A command connects this process by itself."""
-    stage.close()
-
-
-def test_episodes_are_learnt_from_and_kept_whole(given: dict[str, object]) -> None:
-    assert main(["run", "ppo", *settings(given, {"name": "asked"})]) == 0
-    run = Path(str(given["storage.path"])) / "asked"
-    rows = [row for _, row in read_journal(run / "rollouts")]
+def test_episodes_are_learnt_from_and_kept_whole(stage: Stages, given: dict[str, object]) -> None:
+    left = stage("asked", "ppo", given)
+    rows = [row for _, row in left.journal]
     assert len(rows) == 2 * 4 * 2
     num_ended = 0
     for row in rows:
@@ -79,19 +68,20 @@ def test_episodes_are_learnt_from_and_kept_whole(given: dict[str, object]) -> No
         for numbers in (row.logprobs, row.ref_logprobs, row.values):
             assert (numbers[written_by_others] == 0).all()
     assert num_ended, "no episode came to its end"
-    lines = [json.loads(line)["metrics"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [line["metrics"] for line in left.metrics]
     first = [row.episode for row in rows[:8] if row.episode is not None]
     assert lines[0]["episode_turns"] == pytest.approx(np.mean([len(episode.turns) for episode in first]))
     assert lines[0]["environment_failures"] == 0
     # The two engines agree on what the policy wrote, whatever stands between.
     assert max(line["sampler_gap_max"] for line in lines) < 1e-4
-    page = (run / "report.html").read_text()
+    assert main(["report", str(left.folder)]) == 0
+    page = (left.folder / "report.html").read_text()
     assert "user: the car has" in page and "policy: " in page
 
 
-def test_it_resumes_on_the_same_environment_alone(given: dict[str, object], capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_resumes_on_the_same_environment_alone(stage: Stages, capfd: pytest.CaptureFixture[str]) -> None:
     """As of a run that ended before its time: without a summary."""
-    run = Path(str(given["storage.path"])) / "asked"
+    run = stage.storage / "asked"
     (run / "summary.json").unlink()
     resolved = run / "resolved.json"
     content = json.loads(resolved.read_text())
@@ -103,14 +93,13 @@ def test_it_resumes_on_the_same_environment_alone(given: dict[str, object], capf
     assert "is not the source that the run began with" in capfd.readouterr().err
     content["sources"][source] = before
     resolved.write_text(json.dumps(content))
-    assert main(["resume", str(run)]) == 0
+    stage.resume(Left(run))
 
 
-def test_an_evaluation_plays_whole_episodes_too(given: dict[str, object]) -> None:
-    policy = Path(str(given["storage.path"])) / "asked/policy"
-    of_eval = {key: value for key, value in given.items() if not key.startswith("ppo.") and key != "learner.autocast"}
-    asked = settings(of_eval, {"policy.model": policy, "evaluation.num_prompts": 4})
-    assert main(["eval", *asked]) == 0
+def test_an_evaluation_plays_whole_episodes_too(stage: Stages, given: dict[str, object]) -> None:
+    of_eval = {key: value for key, value in given.items() if not key.startswith("ppo.")}
+    asked = {"policy.model": stage.storage / "asked/policy", "evaluation.num_prompts": 4}
+    assert "reward" in stage.evaluate(*settings(stage.cluster, of_eval, asked))
 
 
 @pytest.mark.parametrize(
@@ -126,11 +115,15 @@ def test_an_evaluation_plays_whole_episodes_too(given: dict[str, object]) -> Non
     ],
 )
 def test_what_cannot_be_played_is_refused_before_anything_starts(
-    changes: dict[str, object], message: str, given: dict[str, object], capfd: pytest.CaptureFixture[str]
+    changes: dict[str, object],
+    message: str,
+    stage: Stages,
+    given: dict[str, object],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     changed = {key: value for key, value in given.items() if key not in changes} | changes | {"name": "refused"}
     if "rollout.environment" in changes:
         del changed["rollout.environment.source"]
-    assert main(["run", "ppo", *settings(changed)]) == 2
+    assert main(["run", "ppo", *settings(stage.cluster, changed)]) == 2
     assert message in capfd.readouterr().err
-    assert not (Path(str(given["storage.path"])) / "refused").exists()
+    assert not (stage.storage / "refused").exists()

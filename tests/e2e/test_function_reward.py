@@ -1,14 +1,16 @@
 """A run whose reward is a function of the user's alone, which reads a column of the prompts' file."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 
 from plumbob.console.cli import main
-from plumbob.rollout.journal import read_journal
+from plumbob.console.display import PlainConsole
+from plumbob.core.errors import RunFailed
 from tests.support.score_functions import write_function
-from tests.support.small_run import TRANSFORMERS, WORKERS, Stages, settings
+from tests.support.small_run import TRANSFORMERS, Left, Stages, settings
 from tests.support.tiny_policy import write_policy
 
 WANTED = {"the car": "e", "a door": "o", "red": "a", "an engine": "x"}
@@ -23,18 +25,28 @@ BODY = """
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> dict[str, object]:
-    """Settings of a run of two steps; the file of the function is named from the working folder."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the function, the prompts and the policy."""
     folder = tmp_path_factory.mktemp("mine")
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
     write_function(folder, BODY)
+    write_policy(folder / "policy")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture(scope="module")
+def given(folder: Path) -> dict[str, object]:
+    """Settings of a run of two steps; the file of the function is named from the working folder."""
     part = "{kind: function, function: my_reward.py:score, weight: 2, on_failure: -1, name: letters}"
     return {
-        "policy.model": write_policy(folder / "policy"),
+        "policy.model": folder / "policy",
         "data.prompts": folder / "prompts.jsonl",
         "data.max_prompt_tokens": 32,
-        "storage.path": folder / "runs",
-        "cluster.address": ray_address,
         "reward.parts": f"[{part}]",
         "reward.num_cpus": 0.25,
         "rollout.num_cpus": 0.25,
@@ -45,24 +57,13 @@ def given(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> dict[st
         "ppo.samples_per_prompt": 2,
         "ppo.keep_checkpoints": 2,
         **TRANSFORMERS,
-        **WORKERS,
     }
 
 
-@pytest.fixture(autouse=True)
-def unconnected(stage: Stages) -> None:
-    """A command connects this process by itself."""
-    stage.close()
-
-
-def test_a_function_is_what_a_policy_learns_from(
-    given: dict[str, object], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    storage = Path(str(given["storage.path"]))
-    monkeypatch.chdir(storage.parent)
-    assert main(["run", "rloo", *settings(given, {"name": "letters"})]) == 0
-    run = storage / "letters"
-    rows = [row for _, row in read_journal(run / "rollouts")]
+def test_a_function_is_what_a_policy_learns_from(stage: Stages, folder: Path, given: dict[str, object]) -> None:
+    shown = io.StringIO()
+    left = stage("letters", "rloo", given, listener=PlainConsole(shown))
+    rows = [row for _, row in left.journal]
     assert len(rows) == 2 * 4 * 2
     by_text = {row["prompt"]: row for row in PROMPTS}
     failed = 0
@@ -71,22 +72,19 @@ def test_a_function_is_what_a_policy_learns_from(
         value = -1 if len(row.response) % 4 == 0 else row.response.count(by_text[row.prompt]["letter"])
         failed += value == -1
         assert row.rewards == {"letters": value} and row.score == 2 * value
-    metrics = [json.loads(line)["metrics"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    metrics = [line["metrics"] for line in left.metrics]
     assert sum(line.get("reward_failures/letters", 0) for line in metrics) == failed
     values = [row.rewards["letters"] for row in rows[:8]]
     assert metrics[0]["reward_mean/letters"] == pytest.approx(sum(values) / 8)
     if failed:  # Which responses are sampled is not for this test to say.
-        assert " x ValueError), the first of them for ValueError: a length that it does" in capfd.readouterr().out
-    assert list(json.loads((run / "resolved.json").read_text())["sources"]) == [f"{storage.parent}/my_reward.py:score"]
+        assert " x ValueError), the first of them for ValueError: a length that it does" in shown.getvalue()
+    resolved = json.loads((left.folder / "resolved.json").read_text())
+    assert list(resolved["sources"]) == [f"{folder}/my_reward.py:score"]
 
 
-def test_it_resumes_on_the_same_source_alone(
-    given: dict[str, object], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_it_resumes_on_the_same_source_alone(stage: Stages, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """As of a run that ended before its time: without a summary."""
-    folder = Path(str(given["storage.path"])).parent
-    monkeypatch.chdir(folder)
-    run = folder / "runs/letters"
+    run = stage.storage / "letters"
     (run / "summary.json").unlink()
     source = folder / "my_reward.py"
     before = source.read_text()
@@ -94,7 +92,7 @@ def test_it_resumes_on_the_same_source_alone(
     assert main(["resume", str(run)]) == 2
     assert f"{source} is not the source that the run began with" in capfd.readouterr().err
     source.write_text(before)
-    assert main(["resume", str(run)]) == 0
+    stage.resume(Left(run))
 
 
 @pytest.mark.parametrize(
@@ -107,27 +105,21 @@ def test_it_resumes_on_the_same_source_alone(
 def test_what_is_no_reward_is_refused_before_anything_starts(
     change: tuple[str, str],
     message: str,
+    stage: Stages,
     given: dict[str, object],
-    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    folder = Path(str(given["storage.path"])).parent
-    monkeypatch.chdir(folder)
     other = {"reward.parts": str(given["reward.parts"]).replace(*change), "name": "refused"}
     for command in ("plan", "run"):
-        assert main([command, "rloo", *settings(given, other)]) == 2
+        assert main([command, "rloo", *settings(stage.cluster, given, other)]) == 2
         assert message in capfd.readouterr().err
-    assert not (folder / "runs/refused").exists()
+    assert not (stage.storage / "refused").exists()
 
 
-def test_a_failure_stops_the_run_with_the_users_lines(
-    given: dict[str, object], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    folder = Path(str(given["storage.path"])).parent
-    monkeypatch.chdir(folder)
+def test_a_failure_stops_the_run_with_the_users_lines(stage: Stages, folder: Path, given: dict[str, object]) -> None:
     write_function(folder, "def score(prompt, response, row):\n    return row['no such column']", file="other.py")
-    part = "[{kind: function, function: other.py:score}]"
-    assert main(["run", "rloo", *settings(given, {"reward.parts": part, "name": "stopped"})]) == 1
-    said = capfd.readouterr().err
+    with pytest.raises(RunFailed) as error:
+        stage("stopped", "rloo", given, {"reward.parts": "[{kind: function, function: other.py:score}]"})
+    said = str(error.value)
     assert "other.py:score failed on the response" in said and "return row['no such column']" in said
     assert "function_program" not in said

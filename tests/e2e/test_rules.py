@@ -1,4 +1,4 @@
-"""`plumbob run` with rules alone as its reward: what the journal and the metrics have is recomputed from the texts."""
+"""A run with rules alone as its reward: what the journal and the metrics have is recomputed from the texts."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from collections import defaultdict
 import pytest
 
 from plumbob.rollout.journal import JournalRow
-from tests.support.small_run import TRANSFORMERS, WORKERS, Left, Stages, run_to_end
+from tests.support.small_run import TRANSFORMERS, Left, Stages
 from tests.support.tiny_policy import write_policy
 
 LETTERS = "etar"
@@ -53,21 +53,17 @@ def total(parts: dict[str, float]) -> float:
 
 @pytest.fixture(scope="module")
 def ruled(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
-    stage.close()
     folder = tmp_path_factory.mktemp("ruled")
     rows = [
         {"prompt": f"the car has {number}", "checks": [{"kind": "without-letter", "letter": LETTERS[number % 4]}]}
         for number in range(12)
     ]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return run_to_end(
-        folder,
+    return stage(
         "ruled",
         "rloo",
-        stage.cluster,
-        WORKERS,
         TRANSFORMERS,
-        {"storage.path": folder, "policy.model": write_policy(folder / "policy"), "policy.tuning.rank": 4},
+        {"policy.model": write_policy(folder / "policy"), "policy.tuning.rank": 4},
         {"data.prompts": folder / "prompts.jsonl", "data.heldout_fraction": 0, "reward.parts": json.dumps(PARTS)},
         {"rollout.num_cpus": 0.25, "reward.num_cpus": 0.25, "rollout.max_tokens": 10},
         {"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.samples_per_prompt": 4, "ppo.minibatch_size": 16},

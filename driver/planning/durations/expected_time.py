@@ -146,7 +146,7 @@ class _Times:
         work = OfflineWork(run.reward_training, RESPONSES_OF_A_PAIR, 0.0, 0, self.num_of(PAIRS, heldout=True))
         yield offline("reward", work, self.costs.encoder(encoder), _engine_s(run.rollout) + sampled_s)
         yield online_time(algorithm_of(run.ppo.estimator), run.ppo, expected, costs, SCORER_S + next(starts_s))
-        yield offline("dpo", self.of_pairs(run.dpo), self.costs.policy(aligned))
+        yield offline("dpo", self.of_pairs(run.dpo, self.share_kept(PAIRS)), self.costs.policy(aligned))
         prompts = min(run.evaluation.num_prompts, self.num_of(PROMPTS, heldout=True))
         yield evaluation_time(Evaluated(prompts, run.evaluation.samples_per_prompt, 3, 2), expected, costs, 0.0)
 
@@ -163,10 +163,13 @@ class _Times:
         start_s = max(LEARNER_S * has_baseline, _engine_s(run.rollout)) + SCORER_S
         yield evaluation_time(shape, self.lengths.expected, costs, start_s)
 
-    def of_pairs(self, settings: DpoSettings) -> OfflineWork:
+    def of_pairs(self, settings: DpoSettings, share_kept: float = 1.0) -> OfflineWork:
+        """`share_kept`: of the held-out pairs, where those that are too long are still among them."""
         has_reference = "reference" in dpo.roles_of(settings.loss)
         heldout = sum(one.num_heldout for one in self.sizes.inputs if one.setting.startswith(PAIRS))
-        return OfflineWork(settings, RESPONSES_OF_A_PAIR, self.lengths.response_share, int(has_reference), heldout)
+        return OfflineWork(
+            settings, RESPONSES_OF_A_PAIR, self.lengths.response_share, int(has_reference), round(share_kept * heldout)
+        )
 
     def online_costs(
         self,
@@ -184,6 +187,14 @@ class _Times:
     def num_of(self, setting: str, heldout: bool = False) -> int:
         """Records of an input that are used, or held out."""
         return sum(one.num_heldout if heldout else one.num_used for one in self.sizes.inputs if one.setting == setting)
+
+    def share_kept(self, setting: str) -> float:
+        """Of an input's records, those that are not too long."""
+        used, dropped = (
+            self.num_of(setting),
+            sum(one.num_dropped for one in self.sizes.inputs if one.setting == setting),
+        )
+        return used / (used + dropped)
 
     def assumed(self) -> Iterator[str]:
         """What a person has to know of the seconds."""

@@ -299,7 +299,7 @@ def test_rows_of_which_none_fits_are_refused_before_anything_is_planned(tmp_path
         return prepare_files(settings(pairs=pairs, **limits).model_copy(update=policy))
 
     found = prepared(max_prompt_tokens=16, max_response_tokens=32).sizes()
-    assert sorted(found.learnt) == ["dpo", "ppo", "sft"]
+    assert sorted(found.learnt) == ["dpo", "ppo", "pretrain-encoder", "reward", "sft"]
     short = prepared(max_prompt_tokens=16, max_response_tokens=2)
     with pytest.raises(UserError) as refused:
         short.sizes()
