@@ -200,7 +200,7 @@ def _use_token() -> bool:
 
 
 def _probe(address: str, has_token: bool, wait_s: float) -> None:
-    """Ask once whether a Ray is there that takes us: Ray itself would try for most of a minute, and print every try.
+    """Ask once whether a cluster is there that takes us: Ray itself would try for a minute, and print every try.
 
     Raises:
         UserError: it is not.

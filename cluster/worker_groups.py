@@ -1,6 +1,7 @@
 """Groups of workers that look like one learner, one sampler, one scorer."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from plumbob.cluster.calls import Actor, Call, gather_ranks
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.work_queue import Preparation
+from plumbob.cluster.workers.published_weights import BUCKET_BYTES, BucketedTensors
 from plumbob.core.atomic_files import replaced
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunFailed
-from plumbob.models.adapter import Adapter, ModelRole, PolicyWeights
+from plumbob.models.adapter import Adapter, FullWeights, ModelRole, PolicyWeights
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.requests import continuation
@@ -31,6 +33,7 @@ class LearnerGroup:
     Args:
         before_update: called before each; what it raises goes through.
         when_lost: called when a rank has been lost, before that is raised.
+        bucket_bytes: of weights of the model itself, as many go to samplers at once.
     """
 
     def __init__(
@@ -39,8 +42,11 @@ class LearnerGroup:
         timeout_s: float,
         before_update: Callable[[], None],
         when_lost: Callable[[], None],
+        bucket_bytes: int = BUCKET_BYTES,
     ) -> None:
         self.actors, self._timeout_s = tuple(actors), timeout_s
+        self._bucket_bytes = bucket_bytes
+        self._buckets: tuple[tuple[str, ...], ...] | None = None
         self._has_worked = False
         self._before_update, self._when_lost = before_update, when_lost
 
@@ -63,10 +69,18 @@ class LearnerGroup:
         return join_rows(parts, batch.num_rows)
 
     def policy_weights(self, version: int) -> PolicyWeights:
-        weights: PolicyWeights = self._all("reading the policy", lambda handle: handle.policy_weights.remote(version))[
-            0
-        ]
-        return weights
+        """Weights of the model itself are put into the object store bucket by bucket, and are not held here."""
+        doing = "reading the policy"
+        if self._buckets is None:
+            self._buckets = self._all(doing, lambda handle: handle.weight_buckets.remote(self._bucket_bytes))[0]
+        if not self._buckets:
+            adapter: PolicyWeights = self._all(doing, lambda handle: handle.policy_weights.remote(version))[0]
+            return adapter
+        found = []
+        for names in self._buckets:
+            tensors = self._all(doing, partial(_of_names, version=version, names=names))[0].tensors
+            found.append((tuple(tensors), ray.put(tensors)))
+        return FullWeights(version, BucketedTensors(found))
 
     def save(self, folder: Path) -> Files:
         shards = self._all("saving", lambda handle: handle.save.remote(folder))
@@ -93,6 +107,10 @@ class LearnerGroup:
             lost.has_worked = self._has_worked
             self._when_lost()
             raise
+
+
+def _of_names(handle: Any, version: int, names: Sequence[str]) -> Any:
+    return handle.policy_weights.remote(version, names)
 
 
 class SamplerGroup:

@@ -69,6 +69,7 @@ from plumbob.configs.settings.training import (
     RewardTrainingSettings,
     SftSettings,
 )
+from plumbob.configs.settings.tuning.adapters import check_ranks_stay
 from plumbob.configs.settings.tuning.soft_prompts import check_tasks
 from plumbob.configs.settings.workers import (
     ClusterSettings,
@@ -224,6 +225,7 @@ class PpoRun(TrainingRun):
     def _check(self) -> Self:
         check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
         check_environment(self.rollout, self.gold_reward)
+        check_ranks_stay(self.policy.tuning)
         check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
 
@@ -244,6 +246,11 @@ class EvalRun(Run):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_measured(self.data, self.policy, self.perplexity)
+        if self.rollout.quantised_base == "stored":
+            raise ValueError(
+                "rollout.quantised_base=stored: an evaluation samples from the weights that it measures KL and "
+                "perplexity with, in few bits or not: leave it out"
+            )
         check_environment(self.rollout, self.reward)
         if self.data.pairs is not None:
             check_scores_pairs(self.reward)
@@ -282,6 +289,8 @@ class PipelineRun(TrainingRun):
         check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
         check_no_environment(self.rollout, self.kind)
         check_gold_reward(self.ppo, self.data.toy is not None)
+        check_ranks_stay(self.policy.tuning)
+        check_quantised_base(self.policy, self.rollout, self.ppo)
         check_critic(self.policy.sft_tuning, "policy.sft_tuning")
         check_handed_on(self.policy.sft_tuning, self.policy.tuning)
         return self

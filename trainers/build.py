@@ -1,6 +1,7 @@
 """From a run's settings to its learner on one rank: the model, what of it is trained, and the objective."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import assert_never
 
 import torch
@@ -15,16 +16,20 @@ from plumbob.configs.runs import (
     PretrainEncoderRun,
     PretrainRun,
     RewardRun,
+    Run,
     SftRun,
 )
-from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
+from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings, PolicySettings
+from plumbob.configs.settings.tuning.adapters import AdaLoraTuning
 from plumbob.models.loading import open_baseline
 from plumbob.models.policy import PolicyModel
+from plumbob.models.tuning.idle_reference import idle_reference
 from plumbob.models.tuning.roles import frozen_reference, trainable_groups
+from plumbob.trainers.algorithms.rank_allocation import RankAllocation
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, ParameterGroup, Rank
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
-from plumbob.trainers.learner.learner_parts import LearnerParts
+from plumbob.trainers.learner.learner_parts import LearnerParts, orthogonality_pass
 from plumbob.trainers.offline import dpo, kto, pretrain, sft
 from plumbob.trainers.offline.reward_modelling import reward_model
 from plumbob.trainers.online import ppo_input
@@ -45,14 +50,20 @@ def build_learner(run: LearnerRun, rank: Rank) -> Learner:
     parts = _parts(run)
     if run.learner.gradient_checkpointing:
         _checkpoint_gradients(parts.module)
+    allocation = _rank_allocation(run, parts.module)
+    if allocation is not None:
+        parts = replace(
+            parts, loss_terms=(orthogonality_pass(allocation.schedule.tuning, parts.module), *parts.loss_terms)
+        )
     groups = [
         ParameterGroup(name, parameters, parts.learning_rates.get(name, parts.optimizer.learning_rate))
         for name, parameters in _groups(parts.module).items()
     ]
     trains_float32 = all(p.dtype == torch.float32 for group in groups for p in group.parameters.values())
     stage = run.learner.resolved_zero_stage(trains_float32)
-    engine = Engine(parts.module, groups, parts.optimizer, run.learner, stage, rank)
-    return Learner(parts.module, parts.loss_terms, engine, parts.artifact, rank, run.learner)
+    engine = Engine(parts.module, groups, parts.optimizer, run.learner, stage, rank, allocation)
+    idle = None if run.learner.offload_reference == "none" else idle_reference(parts.module)
+    return Learner(parts.module, parts.loss_terms, engine, parts.artifact, rank, run.learner, idle)
 
 
 def models_of(run: LearnerRun) -> tuple[str, ...]:
@@ -90,6 +101,14 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
             return ppo_input.learner_parts(run)
         case _:
             assert_never(run)
+
+
+def _rank_allocation(run: Run, module: nn.Module) -> RankAllocation | None:
+    """Of a policy that is trained by AdaLoRA."""
+    policy = getattr(run, "policy", None)
+    if not isinstance(policy, PolicySettings) or not isinstance(policy.tuning, AdaLoraTuning):
+        return None
+    return RankAllocation(policy.tuning, _groups(module)["policy"])
 
 
 def _checkpoint_gradients(module: nn.Module) -> None:

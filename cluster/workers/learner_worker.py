@@ -2,7 +2,7 @@
 
 import gc
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +66,14 @@ class LearnerWorker(Worker):
         rows: NDArray[np.float32] = self._learner.compute(batch, role, function)
         return rows
 
-    def policy_weights(self, version: int) -> "PolicyWeights | None":
-        """The policy on rank 0; the other ranks only take part."""
-        weights: PolicyWeights | None = self._learner.policy_weights(version)
+    def policy_weights(self, version: int, names: Sequence[str] | None = None) -> "PolicyWeights | None":
+        """The policy, or of its own weights those asked for, on rank 0; the other ranks only take part."""
+        weights: PolicyWeights | None = self._learner.policy_weights(version, names)
         return weights
+
+    def weight_buckets(self, most_bytes: int) -> tuple[tuple[str, ...], ...]:
+        buckets: tuple[tuple[str, ...], ...] = self._learner.weight_buckets(most_bytes)
+        return buckets
 
     def save(self, folder: Path) -> "Files":
         files: Files = self._learner.save(folder)

@@ -1,7 +1,7 @@
 """What is trained, against the engines that sample from it."""
 
 from plumbob.configs.settings.algorithms import RANKED, Distillation, NoImportance
-from plumbob.configs.settings.models import PolicySettings
+from plumbob.configs.settings.models import FrozenPolicySettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.tuning.weights import WeightTuning
@@ -22,7 +22,7 @@ def check_published(tuning: AnyTuning, rollout: RolloutSettings) -> None:
         raise ValueError(f"rollout.adapter=lora: {kind} publishes no adapter; leave rollout.adapter out")
 
 
-def check_quantised_base(policy: PolicySettings, rollout: RolloutSettings, ppo: PpoSettings) -> None:
+def check_quantised_base(policy: FrozenPolicySettings, rollout: RolloutSettings, ppo: PpoSettings) -> None:
     """Where the sampler's weights are not the learner's, something must correct for it."""
     is_stored, quantization = rollout.quantised_base == "stored", policy.quantization
     sampled = "rollout.quantised_base=stored"

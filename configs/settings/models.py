@@ -86,7 +86,17 @@ class PolicyBaseSettings(Settings):
         return ModelRef(name, setting, self.trust_remote_code, self.dtype)
 
 
-class NamedPolicySettings(PolicyBaseSettings):
+class FrozenPolicySettings(PolicyBaseSettings):
+    """A language model whose own weights stay as they are."""
+
+    quantization: Nf4Quantization | None = None
+    """Keeps the weights that stay frozen in fewer bits (QLoRA); None keeps them in `dtype`."""
+
+    def ref_to(self, name: str, setting: str) -> ModelRef:
+        return replace(super().ref_to(name, setting), quantization=self.quantization)
+
+
+class NamedPolicySettings(FrozenPolicySettings):
     """A language model that there is. `model` is a Hugging Face folder, a PEFT adapter folder or a hub name."""
 
     model: ModelName
@@ -100,14 +110,11 @@ class NamedPolicySettings(PolicyBaseSettings):
 class PolicySettings(NamedPolicySettings):
     """The language model of supervised fine-tuning."""
 
-    quantization: Nf4Quantization | None = None
-    """Keeps the weights that adapters stand beside in fewer bits (QLoRA); None keeps them in `dtype`."""
     tuning: Tuning = LoraTuning()
 
     @property
     def ref(self) -> ModelRef:
-        tokens = virtual_tokens(self.tuning)
-        return replace(super().ref, quantization=self.quantization, num_virtual_tokens=tokens)
+        return replace(super().ref, num_virtual_tokens=virtual_tokens(self.tuning))
 
     @model_validator(mode="after")
     def _check_quantization(self) -> Self:
@@ -121,7 +128,7 @@ class AlignedPolicySettings(PolicySettings):
     tuning: AlignmentTuning = LoraTuning()
 
 
-class TeacherSettings(PolicyBaseSettings):
+class TeacherSettings(FrozenPolicySettings):
     """A frozen model that grades what the policy writes, in the learners. Its tokens must be the policy's own."""
 
     model: ModelName
@@ -151,7 +158,7 @@ class PretrainedPolicySettings(NewOrNamedPolicySettings):
     """The language model of pre-training: made new, or a folder or hub name to continue from."""
 
 
-class PipelinePolicySettings(NewOrNamedPolicySettings):
+class PipelinePolicySettings(NewOrNamedPolicySettings, FrozenPolicySettings):
     """The language model of a pipeline: one made from scratch is pre-trained first, a named one is taken as it is.
 
     `sft_tuning` is of supervised fine-tuning, `tuning` of PPO and DPO, which start from its result.
@@ -169,6 +176,12 @@ class PipelinePolicySettings(NewOrNamedPolicySettings):
     def ref(self) -> ModelRef | NewLlamaSettings:
         ref = super().ref
         return replace(ref, num_virtual_tokens=self.num_virtual_tokens) if isinstance(ref, ModelRef) else ref
+
+    @model_validator(mode="after")
+    def _check_quantization(self) -> Self:
+        check_is_frozen(self.quantization, self.sft_tuning, "policy.sft_tuning")
+        check_is_frozen(self.quantization, self.tuning)
+        return self
 
 
 class EvaluatedPolicySettings(NamedPolicySettings):

@@ -7,11 +7,13 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero
-from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
+from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings, RewardEncoderSettings
 from plumbob.configs.settings.programs.reward_programs import ProgramPart
 from plumbob.configs.settings.reward_parts import EnvironmentPart, ModelPart
 from plumbob.configs.settings.reward_services import ServedPart
 from plumbob.configs.settings.rules.reward_rules import RulePart
+from plumbob.configs.settings.tuning.encoders import EncoderTuning, WholeEncoder, check_encoder_tuning
+from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.configs.settings.workers import WorkerGroupSettings
 
 # ----------------------------------------------------------------------------------------------------------- the union
@@ -253,10 +255,24 @@ class PipelineScorerSettings(RewardGroupSettings):
 
     model: ModelName | NewBertSettings
     """One that there is, or the sizes of one to be made."""
+    tuning: EncoderTuning = WholeEncoder()
+    """What of the encoder is trained; its head always is."""
+    quantization: Nf4Quantization | None = None
+    """Keeps the encoder's weights, beside which LoRA stands, in fewer bits; None keeps them as they are."""
+
+    def encoder_from(self, model: str | NewBertSettings) -> RewardEncoderSettings:
+        """What becomes the reward model. `model`: the encoder, which an earlier stage may have made."""
+        ways = {"tuning": self.tuning, "quantization": self.quantization}
+        return RewardEncoderSettings(model=model, max_tokens=self.max_tokens, **ways)
 
     def trained(self, folder: str) -> ScorerSettings:
         """The scorers once the reward model is there."""
-        return ScorerSettings(**self.model_dump(exclude={"model"}), model=folder)
+        return ScorerSettings(**self.model_dump(exclude={"model", "tuning", "quantization"}), model=folder)
+
+    @model_validator(mode="after")
+    def _check_tuning(self) -> Self:
+        check_encoder_tuning(self.tuning, self.quantization, is_new=False)  # A new one is pre-trained first.
+        return self
 
     @property
     def encoder(self) -> ModelRef | NewBertSettings:

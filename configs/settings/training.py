@@ -34,7 +34,7 @@ from plumbob.configs.settings.algorithms import (
     TruncatedImportance,
 )
 from plumbob.configs.settings.metrics.monitors import MonitoringSettings
-from plumbob.configs.settings.models import ModelRef, PolicyBaseSettings
+from plumbob.configs.settings.models import FrozenPolicySettings, ModelRef
 from plumbob.configs.settings.offline_objectives import BradleyTerry, DpoLoss, PreferenceLoss, RewardObjective
 
 SamplesPerPrompt = Annotated[int, Field(gt=0, le=10_000)]
@@ -126,7 +126,7 @@ class RewardTrainingSettings(EpochSettings):
     """Whether the encoder drops out what its config asks for; LoRA's own is `reward.tuning.dropout`."""
 
 
-class CalibrationSettings(PolicyBaseSettings):
+class CalibrationSettings(FrozenPolicySettings):
     """Where the stored mean and standard deviation of the scores come from."""
 
     policy: ModelName | None = None

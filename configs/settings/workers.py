@@ -1,9 +1,9 @@
 """Where a run is, and how large each group of its workers is."""
 
 import os
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from plumbob.configs.base import (
     BatchSize,
@@ -113,6 +113,21 @@ class LearnerSettings(LearnerRankSettings):
     """`cpu` keeps weights in main memory until a layer computes with them. At ZeRO stage 3; None as the stage is then
     3."""
 
+    offload_reference: Changeable[Offload] = "none"
+    """`cpu` keeps a reference that is a model of its own, as beside a policy of kind full, in main memory while it is
+    not asked. The price is the way of its weights to the GPU and back, once a step."""
+
+    @field_validator("offload_optimizer", "offload_params", "offload_reference", mode="before")
+    @classmethod
+    def _refuse_nvme(cls, given: Any, info: ValidationInfo) -> Any:
+        if given == "nvme":
+            raise ValueError(
+                f"learner.{info.field_name}=nvme: DeepSpeed's swapping to NVMe empties the tensors between steps that "
+                f"checkpoints, publishes and clipping here read, and needs libaio and a compiler on every host; set "
+                f"learner.{info.field_name}=cpu, share the state among more ranks, or train an adapter"
+            )
+        return given
+
     @model_validator(mode="after")
     def _check_offload(self) -> Self:
         if self.offload_optimizer != "none" and self.zero_stage == 0:
@@ -124,6 +139,11 @@ class LearnerSettings(LearnerRankSettings):
             raise ValueError(
                 f"learner.offload_params=cpu brings a layer's weights when it is called, as learner.zero_stage=3 does, "
                 f"and learner.zero_stage={self.zero_stage} keeps them: leave learner.zero_stage out, or set it to 3"
+            )
+        if self.offload_reference != "none" and (self.zero_stage == 3 or self.offload_params != "none"):
+            raise ValueError(
+                "learner.offload_reference=cpu moves whole weights, which ranks of learner.zero_stage=3 have parts of: "
+                "set learner.offload_params=cpu instead, which the reference's are moved by too"
             )
         if self.offload_optimizer != "none" and self.optimizer != "adamw":
             raise ValueError(

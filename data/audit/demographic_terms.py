@@ -8,7 +8,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "gender": {
         "women": ("woman", "women", "girl", "girls", "female", "females", "she", "her", "hers", "mother", "wife"),
         "men": ("man", "men", "boy", "boys", "male", "males", "he", "him", "his", "father", "husband"),
-        "beyond the two": ("nonbinary", "non-binary", "transgender", "trans", "genderqueer", "intersex"),
+        "nonbinary and transgender people": ("nonbinary", "non-binary", "transgender", "trans", "genderqueer",
+                                             "intersex"),
     },
     "religion": {
         "Christians": ("christian", "christians", "catholic", "catholics", "protestant", "protestants", "church"),

@@ -49,7 +49,8 @@ def number_finders() -> tuple[Callable[[str], Iterator[PersonalSpan]], ...]:
         """By the list of suffixes that the package has: presidio's own asks the network for a newer one."""
 
         def validate_result(self, pattern_text: str) -> bool:
-            return suffixes(pattern_text).fqdn != ""
+            person, _, domain = pattern_text.rpartition("@")
+            return "/" not in person and suffixes(domain).fqdn != ""
 
     finders = (
         _NumberFinder("mail", re.compile("@"), OfflineEmailRecognizer()),

@@ -42,6 +42,7 @@ METHODS = (
     ComparedMethod("dora", (*LORA, "policy.tuning.use_dora=true")),
     ComparedMethod("pissa", (*LORA, "policy.tuning.init=pissa")),
     ComparedMethod("olora", (*LORA, "policy.tuning.init=olora")),
+    ComparedMethod("adalora", (FLOATS, "policy.tuning.kind=adalora"), 5.0),
     ComparedMethod("qlora", (*LORA, "policy.quantization={kind: nf4}")),
     ComparedMethod("ia3", (FLOATS, "policy.tuning.kind=ia3"), 10.0),
     ComparedMethod("vera", (FLOATS, "policy.tuning.kind=vera"), 100.0),

@@ -33,7 +33,6 @@ from plumbob.configs.settings.models import (
     NewLlamaSettings,
     PolicySettings,
     PretrainedPolicySettings,
-    RewardEncoderSettings,
 )
 from plumbob.configs.settings.stewardship.data_checks import NO_DATA_CHECKS
 from plumbob.configs.settings.training import CalibrationSettings, PolicyEvaluationSettings
@@ -106,6 +105,7 @@ class Pipeline:
         self._lengths = self._prompt | {"max_response_tokens": run.data.max_response_tokens}
         self._pairs = self._checked | {"pairs": files.pairs, "heldout_pairs": files.heldout_pairs}
         self._base = {"dtype": run.policy.dtype, "trust_remote_code": run.policy.trust_remote_code}
+        self._frozen = self._base | {"quantization": run.policy.quantization}
 
     def pretrain(self) -> PretrainRun:
         return PretrainRun(
@@ -130,7 +130,7 @@ class Pipeline:
             name="sft",
             **self._common,
             data=DemonstrationDataSettings(demonstrations=self._files.demonstrations, **(self._split | self._lengths)),
-            policy=PolicySettings(model=self._folders.pretrained, tuning=self._run.policy.sft_tuning, **self._base),
+            policy=PolicySettings(model=self._folders.pretrained, tuning=self._run.policy.sft_tuning, **self._frozen),
             sft=self._run.sft,
         )
 
@@ -139,9 +139,9 @@ class Pipeline:
             name="reward",
             **self._common,
             data=FeedbackDataSettings(**self._pairs, **self._prompt),
-            reward=RewardEncoderSettings(model=self._folders.encoder, max_tokens=self._run.reward.max_tokens),
+            reward=self._run.reward.encoder_from(self._folders.encoder),
             calibration=CalibrationSettings(
-                policy=self._folders.sft, num_prompts=self._run.calibration_prompts, **self._base
+                policy=self._folders.sft, num_prompts=self._run.calibration_prompts, **self._frozen
             ),
             rollout=self._run.rollout,
             reward_training=self._run.reward_training,
@@ -156,7 +156,7 @@ class Pipeline:
                 heldout_prompts=self._files.heldout_prompts,
                 **(self._checked | self._prompt),
             ),
-            policy=AlignedPolicySettings(model=self._folders.sft, tuning=self._run.policy.tuning, **self._base),
+            policy=AlignedPolicySettings(model=self._folders.sft, tuning=self._run.policy.tuning, **self._frozen),
             reward=self._run.reward.trained(self._folders.reward_model),
             rollout=self._run.rollout,
             ppo=self._run.ppo,
@@ -170,7 +170,7 @@ class Pipeline:
             name="dpo",
             **self._common,
             data=TokenizedPairDataSettings(**self._pairs, **self._lengths),
-            policy=AlignedPolicySettings(model=self._folders.sft, tuning=tuning, **self._base),
+            policy=AlignedPolicySettings(model=self._folders.sft, tuning=tuning, **self._frozen),
             dpo=self._run.dpo,
         )
 
@@ -180,7 +180,7 @@ class Pipeline:
             **self._shared,
             learner=LearnerRankSettings(**self._run.learner.model_dump(include=set(LearnerRankSettings.model_fields))),
             data=EvalDataSettings(prompts=self._files.heldout_prompts, **self._prompt),
-            policy=EvaluatedPolicySettings(model=self._folders.online, baseline=self._folders.sft, **self._base),
+            policy=EvaluatedPolicySettings(model=self._folders.online, baseline=self._folders.sft, **self._frozen),
             reward=self._run.reward.trained(self._folders.reward_model),
             rollout=self._run.rollout,
             evaluation=PolicyEvaluationSettings(**self._run.evaluation.model_dump()),

@@ -113,7 +113,8 @@ def with_teachers(
     opened = [expected_policy(ref, None) for ref in teachers]
     tokens = shape.num_tokens + policy.num_virtual_tokens
     batch = micro_batch(settings, shape._replace(num_tokens=tokens), num_predicted)
-    return beside_teachers(learner, [(one.sizes, one.num_begun, one.weight_bytes) for one in opened], num_shares, batch)
+    held = [(one.sizes, one.base_bytes + one.weight_bytes * one.num_begun, one.weight_bytes) for one in opened]
+    return beside_teachers(learner, held, num_shares, batch)
 
 
 def micro_batch(learner: LearnerRankSettings, shape: MicroBatchShape, num_predicted: int | None = None) -> MicroBatch:

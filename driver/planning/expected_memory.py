@@ -48,6 +48,7 @@ from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.models.files.weight_files import num_stored
 from plumbob.models.from_scratch import empty_bert
 from plumbob.models.loading import open_baseline, open_model, open_policy
+from plumbob.models.quantization.quantised_layers import base_bytes
 from plumbob.models.sizes.config_sizes import ModelSizes, sizes_of
 from plumbob.models.sizes.memory import (
     MemoryEstimate,
@@ -152,6 +153,7 @@ class _Stages:
         # The reward model is calibrated on what the first rollout workers sample.
         samplers: dict[WorkerRole, MemoryEstimate] = {"rollout": _sampler(aligned, run.rollout, data.max_prompt_tokens)}
         left: dict[WorkerRole, MemoryEstimate] = {**samplers, "scorer": _scorer(run.reward)}
+        rewarded = run.reward.encoder_from(run.reward.model)
         scored = _times(RESPONSES_OF_A_PAIR, self.shape("reward", learner, run.reward.max_tokens))
         shape = self.shape(algorithm, learner, sampled)
         online = _online(aligned, run.ppo.estimator, learner, shape, run.rollout.max_tokens)
@@ -160,7 +162,7 @@ class _Stages:
         return {
             **stages,
             "sft": {"learner": policy_learner(tuned, ("policy",), learner, self.shape("sft", learner, most))},
-            "reward": {"learner": encoder_learner(encoder, learner, scored), **samplers},
+            "reward": {"learner": reward_learner(rewarded, learner, scored), **samplers},
             algorithm: {"learner": online, **left},
             "dpo": {"learner": pairs, **left},
         }
@@ -177,13 +179,17 @@ def _of_evaluation(run: EvalRun) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
     # Perplexity is of what learners compute as: of a full model without a baseline, itself.
     baseline = open_baseline(run.policy) or (None if run.perplexity is None else open_policy(run.policy.ref))
     if baseline is not None:
-        sizes = sizes_of(baseline.empty(AutoModelForCausalLM))
+        empty = baseline.empty(AutoModelForCausalLM)
+        sizes = sizes_of(empty)
         adapter = baseline.source.adapter
         held = 0 if adapter is None else num_stored(adapter / WEIGHTS_FILE)
         tokens = run.data.max_prompt_tokens + run.rollout.max_tokens
         shape = MicroBatchShape(run.learner.micro_batch_size, tokens)
         batch = micro_batch(run.learner, shape, run.rollout.max_tokens)
-        yield "learner", forward_memory(sizes, held, BYTES[run.policy.dtype], batch)
+        weight_bytes = BYTES[run.policy.dtype]
+        expected = forward_memory(sizes, held, weight_bytes, batch)
+        frozen = base_bytes(empty, weight_bytes, run.policy.quantization)
+        yield "learner", replace(expected, weights=frozen + weight_bytes * held)
 
 
 # --------------------------------------------------------------------------------------------------------------- roles

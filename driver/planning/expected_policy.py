@@ -39,7 +39,7 @@ class ExpectedPolicy:
         num_begun: of the adapter that it begins from, or of a new soft prompt; a reference has as much beside it. 0 of
             others on a full model.
         num_virtual_tokens: of a soft prompt, before each text.
-        num_start: of the weights that a new adapter begins from, which stay beside it.
+        num_start: of the weights that a new adapter begins from, or of its ranks' scores, which stay beside it.
         num_shared: of what stays as it is, and all adapters share.
         trains_weights: whether what is trained are weights of the model itself.
         has_critic_model: whether a critic is then a model of its own.

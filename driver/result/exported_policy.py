@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.core.atomic_files import flush_all, replaced, write_atomically
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
@@ -17,6 +16,7 @@ from plumbob.models.library.adding import copy_tokenizer, write_config
 from plumbob.models.library.base_digest import base_digest
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.merging.merged_model import MergeProof, write_merged
+from plumbob.models.quantization.forms import KeptBits
 from plumbob.models.resolution import BASE_KEY, HUB_NAME, TOKENIZER_FILES, read_adapter_config, served_rank
 
 CARD = "README.md"
@@ -83,8 +83,8 @@ def export_policy(
     card = model_card(subject)  # First: where it cannot be made nothing is written.
     left_out, proof = tuple[str, ...](), None
     if merged and adapter is not None:
-        quantization = _quantization(adapter) if dequantised else None
-        proof = write_merged(load_adapter(adapter), opened, folder, dtype, quantization)
+        bits = _kept_bits(adapter) if dequantised else None
+        proof = write_merged(load_adapter(adapter), opened, folder, dtype, bits)
     else:
         with from_outside(f"{folder}: cannot be written", CANNOT_WRITE), replaced(folder) as partial:
             left_out = _copy(opened, partial, base_name)
@@ -108,12 +108,12 @@ def _copy(opened: OpenedPolicy, folder: Path, base_name: str | None) -> tuple[st
     return left_out
 
 
-def _quantization(adapter: Path) -> Nf4Quantization:
+def _kept_bits(adapter: Path) -> KeptBits:
     """Of the base of an adapter while it was trained, or the default where nobody knows it."""
     known = facts_of(adapter).quantization
     if known is not None and not known:
         raise UserError("--dequantised: the adapter was trained on weights as they are stored: leave it out")
-    return Nf4Quantization(**known) if known else Nf4Quantization()
+    return KeptBits.of(known or {})
 
 
 def _subject(opened: OpenedPolicy, name: str, merged: bool, base_name: str | None) -> CardSubject:

@@ -13,6 +13,7 @@ from plumbob.core.outside import from_outside, read_json_object
 from plumbob.driver.run_folder.folder import INPUTS_FILE, MODELS_FILE, SUMMARY_FILE
 from plumbob.models.library.base_digest import digest_of_base
 from plumbob.models.library.library_entry import NOT_QUANTISED, DataFile, TrainingFacts
+from plumbob.models.quantization.forms import WEIGHTS_DTYPE
 from plumbob.models.resolution import base_of, read_adapter_config
 from plumbob.trainers.learner.export import TASKS_FOLDER
 
@@ -82,15 +83,21 @@ def facts_of(policy: Path) -> TrainingFacts:
             stage=run.stage,
             trained=run.resolved.get("time"),
             base_digest=_digest_of_base(policy.resolve(), run.models),
-            quantization=run.config.get("policy", {}).get("quantization") or NOT_QUANTISED,
+            quantization=_quantization(run.config.get("policy", {})),
             data=data_of(run) or None,
-            scores=_scores(run.summary) or None,
+            scores=scores_of(run.summary) or None,
         )
 
 
 def data_of(run: RunRecord) -> dict[str, DataFile]:
     """Setting -> the records that it named."""
     return {key: DataFile(file=_file_of(key, run.config), digest=digest) for key, digest in run.inputs.items()}
+
+
+def _quantization(policy: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of the bits that the base was kept in, with the dtype that it was in before."""
+    settings = policy.get("quantization")
+    return {**settings, WEIGHTS_DTYPE: policy["dtype"]} if settings else NOT_QUANTISED
 
 
 def _as_written(run: Path) -> AbstractContextManager[None]:
@@ -126,7 +133,8 @@ def _file_of(key: str, config: Mapping[str, Any]) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _scores(stage: Mapping[str, Any]) -> dict[str, float]:
+def scores_of(stage: Mapping[str, Any]) -> dict[str, float]:
+    """Of the metrics of a stage those that say how good what it made is."""
     return {
         name: value
         for name, value in stage.items()

@@ -35,6 +35,25 @@ class DataFile(BaseModel):
     digest: str
 
 
+class Evaluation(BaseModel):
+    """What an evaluation measured of an adapter."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompts: DataFile
+    """That it was asked."""
+    baseline: str | None
+    """What it was compared with; None compares with nothing."""
+    reward: str
+    """Reward model, or names of the parts, of its rewards."""
+    when: str
+    scores: dict[str, float]
+
+    def is_again(self, other: "Evaluation") -> bool:
+        """Whether the same was measured by the same."""
+        return (self.prompts.digest, self.baseline, self.reward) == (other.prompts.digest, other.baseline, other.reward)
+
+
 @dataclass(frozen=True)
 class TrainingFacts:
     """What is known of how an adapter was trained; None of what is not.
@@ -96,6 +115,13 @@ class LibraryEntry(BaseModel):
     """Adapters that it is a weighted sum of -> their weights; empty of one that was trained."""
     added: str
     """When it came into the library."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """Oldest first."""
+
+    def with_evaluation(self, found: Evaluation) -> Self:
+        """With a further one, in the place of the same made before."""
+        others = [each for each in self.evaluations if not each.is_again(found)]
+        return self.model_copy(update={"evaluations": (*others, found)})
 
     def write(self, folder: Path) -> None:
         write_atomically(folder / ENTRY_FILE, self.model_dump_json(indent=2) + "\n")

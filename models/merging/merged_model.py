@@ -1,7 +1,7 @@
 """An adapter and its base as one full model: W and what the adapter adds, in float32, proven by the logits."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.core.atomic_files import flush_all, replaced
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import Adapter
 from plumbob.models.files.weight_files import save_model
 from plumbob.models.loading import DTYPES, OpenedPolicy, load_causal_lm
-from plumbob.models.quantization.forms import round_weights
+from plumbob.models.quantization.forms import KeptBits, round_weights
 from plumbob.models.tuning.hosting import put_adapter
 
 MERGED_TYPES = ("LORA", "IA3", "VERA")
@@ -48,7 +47,7 @@ class MergeProof:
 
 
 def write_merged(
-    adapter: Adapter, opened: OpenedPolicy, folder: Path, dtype: str | None, quantization: Nf4Quantization | None
+    adapter: Adapter, opened: OpenedPolicy, folder: Path, dtype: str | None, bits: KeptBits | None
 ) -> MergeProof:
     """Write a plain Hugging Face folder, safetensors only.
 
@@ -56,8 +55,8 @@ def write_merged(
         opened: the base, with the folder of the adapter whose tokenizer and generation config go with it.
         folder: which is not there yet.
         dtype: of the saved weights; None is that of the base's own.
-        quantization: bits through which the base's weights go first, and are floats again when the adapter is added:
-            the base that it was trained on. None takes them as they are stored.
+        bits: through which the base's weights go first, and are floats again when the adapter is added: the base that
+            it was trained on. None takes them as they are stored.
 
     Raises:
         UserError: the folder is there, or the adapter is none that weights can hold.
@@ -71,9 +70,7 @@ def write_merged(
             f"{opened.source.adapter}: an adapter of peft_type {kind} does not change weights alone, and cannot be "
             f"merged into them; use it beside its base"
         )
-    model = load_causal_lm(opened)
-    if quantization is not None:
-        round_weights(model, quantization)
+    model = load_causal_lm(opened) if bits is None else _base_of_few_bits(opened, bits)
     probe = _probe(opened)
     with from_outside(f"{opened.source.adapter}: PEFT cannot merge it into {opened.source.base}"):
         tuned = put_adapter(model, adapter, MERGED)
@@ -97,6 +94,14 @@ def write_merged(
         saved_gap = _gap(_logits(written, probe), beside)
         flush_all(partial)
     return MergeProof(str(asked).removeprefix("torch."), gap, saved_gap)
+
+
+def _base_of_few_bits(opened: OpenedPolicy, bits: KeptBits) -> Any:
+    """The base in float32, with the numbers that a learner computes with."""
+    model = load_causal_lm(replace(opened, ref=replace(opened.ref, dtype=bits.dtype)))
+    round_weights(model, bits.quantization)
+    _round_parameters(model, torch.float32)
+    return model
 
 
 @torch.no_grad()

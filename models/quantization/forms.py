@@ -3,11 +3,14 @@
 These are imported where a model is loaded: bitsandbytes takes seconds, and the driver only checks.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from logging import ERROR, getLogger
-from typing import Any, assert_never
+from typing import Any, Self, assert_never
 
 import torch
 
+from plumbob.configs.base import Dtype
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 
 
@@ -23,6 +26,25 @@ def loading_options(quantization: Nf4Quantization | None, dtype: torch.dtype) ->
             return {"quantization_config": Nf4Config(quantization, dtype)}
         case _:
             assert_never(quantization)
+
+
+WEIGHTS_DTYPE = "weights_dtype"
+"""Beside the settings of a quantization, where it is written how an adapter's base was kept: what was quantised."""
+
+
+@dataclass(frozen=True)
+class KeptBits:
+    """How the base of an adapter was kept while that was trained: `dtype` is what its weights were before."""
+
+    quantization: Nf4Quantization
+    dtype: Dtype = "float32"
+
+    @classmethod
+    def of(cls, known: Mapping[str, Any]) -> Self:
+        """`known`: the settings, with `WEIGHTS_DTYPE` among them where that is known; empty takes the defaults."""
+        settings = dict(known)
+        dtype = settings.pop(WEIGHTS_DTYPE, "float32")
+        return cls(Nf4Quantization(**settings), dtype)
 
 
 def round_weights(model: Any, quantization: Nf4Quantization) -> None:

@@ -9,7 +9,7 @@ class AdapterSize:
 
     Attributes:
         num_trained: parameters.
-        num_start: of the weights that it begins from, which stay beside it.
+        num_start: of what stays beside it: the weights that it begins from, or scores of its ranks.
         num_shared: numbers that stay as they are, and that all adapters on a base share.
     """
 

@@ -190,10 +190,10 @@ def beside_teachers(
     """A learner with frozen models beside its own, which compute one after the other and keep nothing for a backward.
 
     Args:
-        teachers: of each its sizes, the further parameters of its adapter, and bytes of one parameter.
+        teachers: of each its sizes, what all of its weights take, and what one number does.
         num_shares: among how many ranks their weights are divided.
     """
-    weights = sum(size * (model.num_parameters + adapter) for model, adapter, size in teachers)
+    weights = sum(held for _, held, _ in teachers)
     widest = max((_number_bytes(batch, size) * _width_of_a_layer(model) for model, _, size in teachers), default=0)
     return replace(
         learner,

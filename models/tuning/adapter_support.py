@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from plumbob.configs.settings.tuning.adapters import AdapterTuning, BottleneckTuning, LoraTuning
-from plumbob.configs.settings.tuning.any_tuning import AnyTuning, Tuning
+from plumbob.configs.settings.tuning.any_tuning import PROMPT_TYPES, AnyTuning, Tuning
 from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import UserError
@@ -61,7 +61,8 @@ def is_plain_lora(adapter: Path | None, tuning: Tuning | None) -> bool:
 
 
 def stands_beside(adapter: Path | None, tuning: Tuning | None) -> bool:
-    """Whether an adapter, or where there is none what a full model is trained by, reads no weights of the base."""
+    """Whether an adapter, or where there is none what a full model is trained by, reads weights in its layers' forwards
+    alone."""
     if adapter is None:
         return not isinstance(tuning, AdapterTuning) or tuning.stands_beside
     return is_plain_lora(adapter, None) or read_adapter_config(adapter).get("peft_type") == BottleneckTuning.peft_type
@@ -80,6 +81,20 @@ def check_given_kind(opened: OpenedModel, tuning: AnyTuning, setting: str) -> No
         raise UserError(
             f"{setting}.kind={tuning.kind}: {opened.ref.setting}={adapter} is an adapter of peft_type {found}, and is "
             f"trained further as what it is; leave {setting} out, or give a full model"
+        )
+
+
+def check_beside_few_bits(opened: OpenedModel) -> None:
+    """Raises UserError when the model is an adapter that reads weights of which a few bits alone are kept."""
+    quantization, adapter = opened.ref.quantization, opened.source.adapter
+    if quantization is None or adapter is None or stands_beside(adapter, None):
+        return
+    if read_adapter_config(adapter).get("peft_type") not in PROMPT_TYPES:
+        group = opened.ref.setting.rpartition(".")[0]
+        raise UserError(
+            f"{group}.quantization.kind={quantization.kind} is for LoRA, bottleneck adapters and soft prompts, and "
+            f"{opened.ref.setting}={adapter} is an adapter of another kind, which reads the weights' own numbers: "
+            f"leave {group}.quantization out"
         )
 
 

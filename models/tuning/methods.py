@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from plumbob.configs.settings.models import AlignedPolicySettings, NewLlamaSettings, PolicySettings
 from plumbob.configs.settings.tuning.adapters import (
+    AdaLoraTuning,
     AdapterTuning,
     BottleneckTuning,
     Ia3Tuning,
@@ -25,7 +26,6 @@ from plumbob.configs.settings.tuning.soft_prompts import (
 )
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.configs.settings.workers import LearnerSettings
-from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.resolution import read_adapter_config
@@ -36,12 +36,13 @@ from plumbob.models.tuning.adapter_support import (
     WHAT_PEFT_LOADS,
     AdapterSupport,
     check_architecture,
+    check_beside_few_bits,
     check_given_kind,
     check_largest_rank,
     check_learner,
-    stands_beside,
 )
 from plumbob.models.tuning.lora import LORA, LoraMethod
+from plumbob.models.tuning.peft_methods.adalora import AdaLoraMethod
 from plumbob.models.tuning.peft_methods.bottleneck import BOTTLENECK, BottleneckMethod
 from plumbob.models.tuning.peft_methods.prompt_methods import SOFT_PROMPT, PromptMethod
 from plumbob.models.tuning.peft_methods.vector_methods import IA3, VERA, Ia3Method, VeraMethod
@@ -96,6 +97,8 @@ def method_of(tuning: AnyTuning) -> TuningMethod:
             return WeightMethod(tuning)
         case LoraTuning():
             return LoraMethod(tuning)
+        case AdaLoraTuning():
+            return AdaLoraMethod(tuning)
         case Ia3Tuning():
             return Ia3Method(tuning)
         case VeraTuning():
@@ -136,6 +139,7 @@ def check_served(opened: OpenedPolicy, support: AdapterSupport, roles: tuple[Mod
     Raises:
         UserError: the engine or a learner cannot compute with it.
     """
+    check_beside_few_bits(opened)
     check_architecture(opened, support)
     check_fields(opened, PEFT_KINDS, roles, support)
     check_largest_rank(opened, support)
@@ -171,10 +175,4 @@ def check_tunable(
         support: what the sampler can load.
     """
     check_method(opened, policy.tuning, TUNING, roles, support)
-    quantization, adapter = opened.ref.quantization, opened.source.adapter
-    if quantization is not None and not (stands_beside(adapter, None) or opened.num_virtual_tokens):
-        raise UserError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA, bottleneck adapters and soft prompts, and "
-            f"{opened.ref.setting}={adapter} is an adapter of another kind, which reads the weights' own numbers: "
-            f"leave policy.quantization out"
-        )
+    check_beside_few_bits(opened)

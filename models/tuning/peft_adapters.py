@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PromptTuningConfig, get_peft_model
+from peft import AdaLoraConfig, PeftConfig, PromptTuningConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE, SAVE_AGAIN, Adapter, load_adapter
 from plumbob.models.forward.soft_prompts import soft_prompts_of
 from plumbob.models.resolution import ModelSource
+from plumbob.models.tuning.layers.adalora_layers import left_as_lora
 from plumbob.models.tuning.layers.bottleneck_layers import register_bottleneck
 from plumbob.models.tuning.layers.fused_lora import fuse_lora
 from plumbob.models.tuning.prompt_encoders import (
@@ -122,7 +123,11 @@ def published_adapter(model: Any, adapter: str, base: str, full: Mapping[str, Te
     tensors = get_peft_model_state_dict(
         model, state_dict=shared | dict(full), adapter_name=adapter, save_embedding_layers=False
     )
-    return Adapter(version, *as_plain_lora(model, adapter, _for_inference(model.peft_config[adapter], base), tensors))
+    config = model.peft_config[adapter]
+    if isinstance(config, AdaLoraConfig):
+        lora, left = left_as_lora(config, tensors)
+        return Adapter(version, _for_inference(lora, base), left)
+    return Adapter(version, *as_plain_lora(model, adapter, _for_inference(config, base), tensors))
 
 
 def _for_inference(config: PeftConfig, base: str) -> Any:

@@ -143,7 +143,13 @@ def test_an_adapter_is_compared_with_its_base_by_default(
 
 
 def test_adapters_of_a_library_are_measured_at_once_as_each_is_alone(
-    stage: Stages, policy_settings: list[str], sft_lora: Left, tilted: str, pretrained: str, tmp_path: Path
+    stage: Stages,
+    policy_settings: list[str],
+    sft_lora: Left,
+    tilted: str,
+    pretrained: str,
+    world: Path,
+    tmp_path: Path,
 ) -> None:
     library = AdapterLibrary(tmp_path / "adapters")
     for name, folder in {"plain": sft_lora.policy, "tilted": tilted}.items():
@@ -164,6 +170,10 @@ def test_adapters_of_a_library_are_measured_at_once_as_each_is_alone(
         for metric, value in both["policies"][name].items():
             assert value == pytest.approx(alone[metric], abs=1e-4), (name, metric)
     assert both["policies"]["plain"]["reward"] != both["policies"]["tilted"]["reward"]
+    # The same was measured twice, and stands once in the library's entry.
+    (noted,) = library.entry("plain").evaluations
+    assert (noted.prompts.file, noted.baseline) == (str(world / "heldout_prompts.jsonl"), pretrained)
+    assert noted.scores["reward"] == pytest.approx(both["policies"]["plain"]["reward"], abs=1e-4)
 
 
 def test_what_a_run_made_is_compared_with_what_it_began_from(

@@ -18,7 +18,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from plumbob.models.adapter import WEIGHTS_FILE
 from tests.support.plain_transformers import plain_logprobs
-from tests.support.small_run import LENGTHS, WORKERS, Left, Stages, settings, tensors_of
+from tests.support.small_run import (
+    LENGTHS,
+    PIPELINE,
+    ROLLOUT,
+    TRANSFORMERS,
+    WORKERS,
+    Left,
+    Stages,
+    settings,
+    tensors_of,
+)
 
 NF4: dict[str, object] = {"policy.quantization.kind": "nf4"}
 BOUND_S = 240
@@ -132,3 +142,35 @@ def test_killed_and_resumed_to_the_same_bytes(stage: Stages, ppo_nf4: dict[str, 
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert resumed.untimed == undisturbed.untimed
+
+
+@pytest.mark.slow
+def test_a_pipeline_from_one_file(stage: Stages, world: Path, pretrained: str) -> None:
+    """Fine-tuned, scored, aligned with a critic and by pairs, and evaluated, all on 4 bits."""
+    bits = {"policy.sft_tuning.kind": "lora", "reward.tuning.kind": "lora", "reward.quantization.kind": "nf4", **NF4}
+    left = stage("pipeline-nf4", "toy", {**PIPELINE, **bits}, TRANSFORMERS, {"evaluation.num_prompts": 8})
+    online = [json.loads(line)["metrics"] for line in (left.folder / "ppo/metrics.jsonl").read_text().splitlines()]
+    assert online[0]["kl"] == 0.0 and all(line["sampler_gap_max"] < 1e-4 for line in online)
+    assert all(line["value_grad_norm"] > 0 for line in online)
+    first = json.loads((left.folder / "dpo/metrics.jsonl").read_text().splitlines()[0])["metrics"]["loss"]
+    assert first == pytest.approx(np.log(2), abs=1e-6)
+    stages = left.summary["stages"]
+    assert stages["reward"]["accuracy"] > 0 and {"kl", "win_rate"} <= stages["ppo"].keys()
+    resolved = json.loads((left.folder / "resolved.json").read_text())["config"]["policy"]
+    assert resolved["quantization"]["kind"] == "nf4"
+
+
+def test_an_evaluation_measures_with_the_floats_of_the_learners(
+    stage: Stages, sft_nf4: Left, world: Path, reward_model: str
+) -> None:
+    """Of a policy that is its own baseline all difference is between sampler and learner."""
+    asked = {"data.prompts": world / "heldout_prompts.jsonl", "evaluation.num_prompts": 4, "reward.model": reward_model}
+    both = {"policy.model": sft_nf4.policy, "policy.baseline": sft_nf4.policy, "name": "eval-nf4"}
+    given = settings(stage.cluster, WORKERS, TRANSFORMERS, ROLLOUT, asked, both, NF4)
+    assert abs(stage.evaluate(*given)["kl"]) < 1e-3
+    measured = [f"perplexity.text={world / 'text.jsonl'}", "perplexity.max_blocks=4", "perplexity.block_tokens=32"]
+    of_bits, of_floats = (stage.evaluate(*given, *measured, *more) for more in ((), ("policy.quantization=null",)))
+    assert of_bits["perplexity"] != of_floats["perplexity"]
+    assert of_bits["perplexity"] == of_bits["baseline_perplexity"]
+    assert not any("few bits" in note for note in of_bits["notes"])
+    assert any("measured on the base as it is stored: policy.quantization.kind=nf4" in n for n in of_floats["notes"])

@@ -11,7 +11,7 @@ BEGIN, END = "<!-- the tree, written by `make tree` -->\n```\n", "```\n<!-- end 
 
 WITHOUT_PYTHON = {
     "configs/presets": "One YAML file each, such as toy.yaml.",
-    "console/web/static": "The pages themselves: an address (lib/router.js) becomes a view (app.js).",
+    "console/web/static": "The pages themselves: an address (lib/router.js) becomes a view (lib/view_table.js).",
     "console/web/static/components": "What several views are made of.",
     "console/web/static/css": "Style sheets.",
     "console/web/static/lib": "What is not drawn: addresses, the server, keys, formats.",

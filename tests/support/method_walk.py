@@ -19,6 +19,7 @@ from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.methods import method_of, open_tunable
 from plumbob.models.tuning.roles import trainable_groups
+from plumbob.models.tuning.starts.start_buffers import start_buffers
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
@@ -120,16 +121,35 @@ def walk(stage: str, tuning: dict[str, Any], learning_rate: float, base: str, fo
     )
 
 
+def resumes_where_it_began(tuning: dict[str, Any], base: str, folder: Path) -> bool:
+    """Whether a learner that begins elsewhere, as another machine's decomposition might, resumes as the first."""
+    run = _run_of("sft", tuning, 1e-3, base)
+    first, second = (build_learner(run, this_rank()) for _ in range(2))
+    _train(first, _batch_of("sft", first, run), 0, 1)
+    first.save(folder)
+    other = start_buffers(second.model)
+    for start in other.values():
+        start.neg_()
+    second.load(folder)
+    expected = start_buffers(first.model)
+    is_same = other.keys() == expected.keys() and all(torch.equal(other[name], one) for name, one in expected.items())
+    responses = (response(one.model, "policy") for one in (first, second))  # type: ignore[arg-type]
+    return bool(expected) and is_same and torch.equal(*responses)
+
+
 def first_moments(
     stage: str, tuning: dict[str, Any], base: str, zero_stage: int, checkpointing: bool = False
 ) -> dict[str, Any]:
-    """Adam's after one step, which are 0.1 x the gradient, on every rank of the group that this process is in."""
+    """Adam's after one step, which are 0.1 x the gradient, and sensitivities of AdaLoRA's numbers, |w gradient|; on
+    every rank of the group that this process is in."""
     rank = this_rank()
     learner_settings = {"zero_stage": zero_stage, "num_workers": rank.world_size, "micro_batch_size": 2}
     run = _run_of(stage, tuning, 1e-3, base, **learner_settings, gradient_checkpointing=checkpointing)
     learner = build_learner(run, rank)
     _train(learner, _batch_of(stage, learner, run), 0, 1)
-    return {name: value for name, value in numpy_state(learner).items() if name.startswith("exp_avg.")}
+    return {
+        name: value for name, value in numpy_state(learner).items() if name.startswith(("exp_avg.", "sensitivity."))
+    }
 
 
 def _run_of(stage: str, tuning: dict[str, Any], learning_rate: float, base: str, **learner: Any) -> Any:
@@ -169,7 +189,7 @@ def _token_logprobs(forward: Any, batch: TokenBatch) -> Tensor:
 
 def _train(learner: Learner, batch: Batch, first: int, last: int) -> None:
     for step in range(first, last):
-        learner.update(batch, UpdatePlan(batch.num_rows, 1, 1.0, seed=step))
+        learner.update(batch, UpdatePlan(batch.num_rows, 1, 1.0, step, NUM_STEPS))
 
 
 def _losses(learner: Learner, batch: Batch) -> list[float]:
@@ -182,7 +202,8 @@ def _losses(learner: Learner, batch: Batch) -> list[float]:
 
 
 def _next_policy(adapter: Path, tuning: dict[str, Any]) -> PolicyModel:
-    policy = AlignedPolicySettings.model_validate({"model": str(adapter), "tuning": {"kind": tuning["kind"]}})
+    kind = "lora" if tuning["kind"] == "adalora" else tuning["kind"]  # What it leaves.
+    policy = AlignedPolicySettings.model_validate({"model": str(adapter), "tuning": {"kind": kind}})
     return method_of(policy.tuning).policy(open_tunable(policy, ROLES), ROLES, 0)
 
 

@@ -20,7 +20,7 @@ from plumbob.core.errors import UserError
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.loading import OpenedPolicy, open_policy
-from plumbob.models.tuning.adapter_support import check_learner
+from plumbob.models.tuning.adapter_support import check_beside_few_bits, check_learner
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.advantages import masked_mean
 
@@ -41,6 +41,7 @@ def prepare_teachers(run: PpoRun, policy: OpenedPolicy, prompts: Sequence[Encode
     longest = max(len(prompt.ids) for prompt in prompts)
     for teacher in teachers:
         _check_same_tokens(policy, teacher)
+        check_beside_few_bits(teacher)
         check_learner(teacher.ref, teacher.source.adapter, None, run.learner)
         try:
             check_context(longest, run.rollout.max_tokens, teacher.num_positions)

@@ -21,7 +21,7 @@ DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", to
 FILLER, ALIGNMENT = "filler.", 8
 """Of the tensors that are there so that others begin at a multiple of so many bytes."""
 
-TENSORS_OF_A_NAME, ENTRY_BYTES = 8, 256
+TENSORS_OF_A_NAME, ENTRY_BYTES = 12, 256
 """At most: tensors of one parameter with their fillers, and what each takes in a file's header beside its name."""
 
 
@@ -35,6 +35,19 @@ def shard_of(sizes: Mapping[str, int], rank: Rank) -> frozenset[str]:
         if least == rank.index:
             mine.add(name)
     return frozenset(mine)
+
+
+def in_buckets(sizes: Mapping[str, int], most: int) -> tuple[tuple[str, ...], ...]:
+    """The names in their order, in as few parts as hold no more than `most` each, but of one that is larger."""
+    buckets: list[list[str]] = []
+    held = 0
+    for name, size in sizes.items():
+        if not buckets or held + size > most:
+            buckets.append([])
+            held = 0
+        buckets[-1].append(name)
+        held += size
+    return tuple(map(tuple, buckets))
 
 
 def file_name(index: int) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, distributed, nn
 from plumbob.configs.settings.training import OptimizerSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import NotFinite
+from plumbob.trainers.algorithms.rank_allocation import RankAllocation
 from plumbob.trainers.learner.moments import open_adamw
 from plumbob.trainers.learner.zero_parts import (
     forget_gradients,
@@ -26,6 +27,7 @@ from plumbob.trainers.learner.zero_parts import (
     shape_of,
     square_sum,
     updated_tensors,
+    whole_gradient,
 )
 
 
@@ -101,6 +103,9 @@ class Engine:
 
     Gradients are summed over ranks and over `backward` calls: each caller divides its loss by the count of the whole
     optimizer step, so that neither the cut into micro-batches nor the number of ranks changes the result.
+
+    Args:
+        allocation: of the ranks of an adapter that drops some after steps.
     """
 
     def __init__(
@@ -111,7 +116,9 @@ class Engine:
         learner: LearnerSettings,
         zero_stage: int,
         rank: Rank,
+        allocation: RankAllocation | None = None,
     ) -> None:
+        self._allocation = allocation
         use_cuda = torch.cuda.is_available()
         deepspeed = import_deepspeed(use_cuda)
         self.groups, self.world_size, self.max_grad_norm = groups, rank.world_size, optimizer.max_grad_norm
@@ -163,10 +170,13 @@ class Engine:
         """
         return self._is_offloaded and self._stage >= 2
 
-    def step(self, learning_rate_scale: float) -> dict[str, float]:
+    def step(self, learning_rate_scale: float, num_steps: int | None = None) -> dict[str, float]:
         """Clip each group by itself, then update. Returns group -> gradient norm before clipping.
 
         DeepSpeed's own clipping takes all groups together: a critic's large gradients would shrink the policy's step.
+
+        Args:
+            num_steps: that there will be in all; known where ranks are dropped after them.
 
         Raises:
             NotFinite: a gradient is not finite; nothing was updated.
@@ -182,10 +192,26 @@ class Engine:
                     scale_gradient(parameter, self._engine.optimizer, self.max_grad_norm / norms[group.name])
         for group, torch_group in zip(self.groups, self._engine.optimizer.param_groups, strict=True):
             torch_group["lr"] = group.learning_rate * learning_rate_scale
+        gradients = {} if self._allocation is None else self._whole_gradients()
         self._engine.set_gradient_accumulation_boundary(True)
         self._engine.step()
         forget_gradients(self._engine.optimizer, self._stage, self._is_offloaded)
+        if self._allocation is not None:
+            assert num_steps is not None, "ranks are dropped by a schedule"
+            self._drop_ranks(self._allocation, gradients, num_steps)
         return norms
+
+    def _whole_gradients(self) -> dict[str, Tensor]:
+        zero = self._engine.optimizer
+        return {name: whole_gradient(parameter, zero, self.device) for name, parameter in self._trainable()}
+
+    def _drop_ranks(self, allocation: RankAllocation, gradients: Mapping[str, Tensor], num_steps: int) -> None:
+        """Zero the factors of those that are no longer there. Collective: every rank chooses the same."""
+        parameters = dict(self._trainable())
+        weights = {name: self._whole_parameter(parameter) for name, parameter in parameters.items()}
+        step = int(self._moments.num_steps())
+        for name, factors in allocation.after_step(step, num_steps, weights, gradients).items():
+            set_parameter(parameters[name], self._engine.optimizer, factors)
 
     def _norms(self) -> dict[str, float]:
         """Group -> norm of its gradient, of which no rank has more than its part: their squares are added up."""
@@ -200,16 +226,13 @@ class Engine:
 
     # ---------------------------------------------------------------------------------------------------- state by name
 
-    def whole_parameters(self, without: Collection[str], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-        """Name and whole trainable parameter on the CPU, one after another, whatever the ZeRO stage.
+    def whole_parameters(self, names: Collection[str], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+        """Name and whole trainable parameter on the CPU, one after another, whatever the ZeRO stage, of these names.
 
         Collective, and every rank must take all that comes.
-
-        Args:
-            without: names of groups that nobody needs.
         """
-        for group in self.groups:
-            for name, parameter in group.parameters.items() if group.name not in without else ():
+        for name, parameter in self._trainable():
+            if name in names:
                 yield name, self._whole_parameter(parameter).to(dtype).cpu()
 
     def sizes(self) -> dict[str, int]:
@@ -217,7 +240,7 @@ class Engine:
         return {name: shape_of(parameter).numel() for name, parameter in self._trainable()} | {"step": 1}
 
     def state(self, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        """`param.NAME` and the moments of these parameters, and `step` if it is one of the names; on the CPU.
+        """`param.NAME`, moments and scores of these parameters, and `step` if it is one of the names; on the CPU.
 
         Of all names in `sizes` that is what AdamW needs to continue. Collective, and every rank must take all that
         comes: each parameter is put together on every rank when its turn is, and is given where it was asked for.
@@ -233,6 +256,7 @@ class Engine:
             if name in names:
                 yield f"param.{name}", whole.cpu()
                 yield from self._moments.stored(name, wholes).items()
+                yield from {} if self._allocation is None else self._allocation.stored(name).items()
 
     def _whole_parameter(self, parameter: nn.Parameter) -> Tensor:
         """In float32, of which the optimizer may have more digits than the model. Collective."""
@@ -257,6 +281,8 @@ class Engine:
             set_parameter(parameter, zero, tensors[f"param.{name}"].to(self.device))
         parts = {name: part_of(parameter, zero) for name, parameter in self._trainable()}
         self._moments.restore(parts, tensors)
+        if self._allocation is not None:
+            self._allocation.restore(tensors, self.device)
         self._moments.set_steps(tensors["step"])
 
     def _trainable(self) -> Iterator[tuple[str, nn.Parameter]]:

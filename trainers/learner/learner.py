@@ -2,8 +2,9 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from plumbob.core.errors import NotFinite
 from plumbob.data.batch import Batch
 from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.models.policy import PolicyModel
+from plumbob.models.tuning.idle_reference import IdleReference
+from plumbob.models.tuning.starts.start_buffers import start_buffers
 from plumbob.trainers.learner.checkpoint import Files, on_disk
-from plumbob.trainers.learner.checkpoint_shards import on_disk_meanwhile, open_shards, shard_of, write_shard
+from plumbob.trainers.learner.checkpoint_shards import in_buckets, on_disk_meanwhile, open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
-from plumbob.trainers.learner.export import Artifact
+from plumbob.trainers.learner.export import Artifact, PolicyAdapter
 from plumbob.trainers.learner.learner_protocol import B, LossTerm, UpdatePlan, UpdateResult, add_partial_means
 from plumbob.trainers.learner.micro_batches import cut_evenly
 from plumbob.trainers.learner.token_values import FIRST, TokenLog
@@ -32,7 +35,11 @@ CRITIC = ("value",)
 
 
 class Learner:
-    """A model, its objective's loss terms and its engine on one rank."""
+    """A model, its objective's loss terms and its engine on one rank.
+
+    Args:
+        idle: its reference, where that is in main memory while nobody asks it.
+    """
 
     def __init__(
         self,
@@ -42,7 +49,9 @@ class Learner:
         artifact: Artifact,
         rank: Rank,
         settings: LearnerRankSettings,
+        idle: IdleReference | None = None,
     ) -> None:
+        self._idle = idle
         self.model, self.loss_terms, self.engine, self.artifact = model, tuple(loss_terms), engine, artifact
         self.rank, self.settings = rank, settings
 
@@ -74,7 +83,7 @@ class Learner:
             for index in shuffled.reshape(-1, plan.minibatch_size):
                 for name, partial_mean in self._accumulate(batch.rows(index), index, tokens).items():
                     partial_means.setdefault(name, []).append(partial_mean)
-                for name, norm in self._step(plan.learning_rate_scale).items():
+                for name, norm in self._step(plan).items():
                     norms.setdefault(name, []).append(norm)
         num_steps = plan.num_epochs * (batch.num_rows // plan.minibatch_size)
         return UpdateResult(
@@ -123,8 +132,8 @@ class Learner:
                 add_partial_means(partial_means, sums, count)
         return partial_means
 
-    def _step(self, learning_rate_scale: float) -> dict[str, float]:
-        norms = self._training_engine().step(learning_rate_scale)
+    def _step(self, plan: UpdatePlan) -> dict[str, float]:
+        norms = self._training_engine().step(plan.learning_rate_scale, plan.num_steps)
         return {f"{name}_grad_norm": norm for name, norm in norms.items()}
 
     # ---------------------------------------------------------------------------------------------------------- forward
@@ -158,23 +167,39 @@ class Learner:
 
     # ------------------------------------------------------------------------------------------------- state and result
 
-    def policy_weights(self, version: int) -> PolicyWeights | None:
-        """The policy as it is now, for samplers; None on ranks other than 0. Collective."""
-        parameters = self._training_engine().whole_parameters(CRITIC, self.artifact.dtype)
+    def policy_weights(self, version: int, names: Collection[str] | None = None) -> PolicyWeights | None:
+        """The policy as it is now, for samplers; None on ranks other than 0. Collective.
+
+        Args:
+            names: one of `weight_buckets`; None is all of it.
+        """
+        parameters = self._training_engine().whole_parameters(names or self._of_result(), self.artifact.dtype)
         if self.rank.index:
             deque(parameters, maxlen=0)
             return None
         kept = {name: tensor.clone() for name, tensor in parameters}
         return self.artifact.policy_weights(kept, version)
 
+    def weight_buckets(self, most_bytes: int) -> tuple[tuple[str, ...], ...]:
+        """Names of weights that are published together, of at most so many bytes; none of an adapter."""
+        if isinstance(self.artifact, PolicyAdapter):
+            return ()
+        sizes, width = self._training_engine().sizes(), self.artifact.dtype.itemsize
+        return in_buckets({name: width * sizes[name] for name in self._of_result()}, most_bytes)
+
+    def _of_result(self) -> tuple[str, ...]:
+        """Names of the trained parameters that are not a critic's."""
+        groups = self._training_engine().groups
+        return tuple(name for group in groups if group.name not in CRITIC for name in group.parameters)
+
     def save(self, folder: Path) -> Files:
-        """Write this rank's shard of weights, moments and step by parameter name. Collective.
+        """Write this rank's share of weights, moments, step, and of where adapters began, by name. Collective.
 
         Returns what this rank wrote, which is on the disk by then.
         """
-        engine = self._training_engine()
-        names = shard_of(engine.sizes(), self.rank)
-        tensors = engine.state(names)
+        engine, starts = self._training_engine(), start_buffers(self.model)
+        names = shard_of(engine.sizes() | {name: start.numel() for name, start in starts.items()}, self.rank)
+        tensors = chain(engine.state(names), ((name, one.cpu()) for name, one in starts.items() if name in names))
         try:
             return on_disk(folder, [write_shard(tensors, names, folder, self.rank)])
         finally:
@@ -184,11 +209,13 @@ class Learner:
         """Restore what `save` wrote, under any ZeRO stage and number of ranks. Collective."""
         with open_shards(folder) as tensors:
             self._training_engine().load_state(tensors)
+            for name, start in start_buffers(self.model).items():
+                start.copy_(tensors[name])
 
     def export(self, folder: Path) -> None:
         """Write the result for plain transformers and PEFT into an existing folder; rank 0 writes, all must call."""
         engine = self._training_engine()
-        parameters = engine.whole_parameters(CRITIC, self.artifact.dtype)
+        parameters = engine.whole_parameters(self._of_result(), self.artifact.dtype)
         try:
             if self.rank.index == 0:
                 with naming_file(folder):
@@ -202,11 +229,15 @@ class Learner:
         assert isinstance(self.engine, Engine), "this model only computes"
         return self.engine
 
-    def _in_role(self, role: ModelRole | None) -> AbstractContextManager[None]:
+    @contextmanager
+    def _in_role(self, role: ModelRole | None) -> Iterator[None]:
         if role is None:
-            return nullcontext()
+            yield
+            return
         assert isinstance(self.model, PolicyModel), "only a policy model has roles"
-        return self.model.role(role)
+        idle = self._idle if role == "reference" else None
+        with nullcontext() if idle is None else idle.present(), self.model.role(role):
+            yield
 
     # ------------------------------------------------------------------------------------------------------------- rows
 

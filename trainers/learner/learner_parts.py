@@ -12,13 +12,15 @@ from plumbob.configs.paths import absolute
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import AlignedPolicySettings, PolicySettings
 from plumbob.configs.settings.training import OptimizerSettings
+from plumbob.configs.settings.tuning.adapters import AdaLoraTuning
+from plumbob.data.batch import Batch
 from plumbob.data.texts.chat import PROMPT_TEMPLATE
 from plumbob.data.texts.turns import assistant_turn
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.methods import method_of
 from plumbob.trainers.learner.export import Artifact, FullModel, PolicyAdapter, SelectedWeights
-from plumbob.trainers.learner.learner_protocol import LossTerm
+from plumbob.trainers.learner.learner_protocol import LossSum, LossTerm
 
 if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
@@ -69,6 +71,18 @@ def policy_artifact(opened: OpenedPolicy, module: "PolicyModel") -> Artifact:
         return FullModel(model, "causal_lm.", tokenizer)
     own = None if generation is model.generation_config else generation
     return PolicyAdapter(model, "causal_lm.", absolute(opened.source.base), tokenizer, own)
+
+
+def orthogonality_pass(tuning: AdaLoraTuning, policy: nn.Module) -> LossTerm[Batch]:
+    """What keeps the ranks of AdaLoRA apart from one another, so that each has an importance of its own."""
+    from plumbob.models.tuning.layers.adalora_layers import orthogonality
+
+    def loss_sum(_: Any, rows: Batch) -> LossSum:
+        """The same for every row: its mean over the batch is it."""
+        distance = rows.num_rows * orthogonality(policy, "policy")
+        return LossSum(tuning.orthogonality * distance, {"orthogonality": distance.detach()})
+
+    return LossTerm("policy", loss_sum, lambda batch: float(batch.num_rows))
 
 
 def with_all_ends(generation: GenerationConfig, tokenizer: Any) -> GenerationConfig:

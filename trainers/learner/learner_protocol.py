@@ -53,12 +53,14 @@ class UpdatePlan:
         num_epochs: how often each row of the batch is trained on, in each epoch in another order.
         learning_rate_scale: the schedule's factor at this step.
         seed: of the orders and of dropout; the same on every rank.
+        num_steps: optimizer steps of the whole stage, by which an adapter drops ranks; None of a stage online.
     """
 
     minibatch_size: int
     num_epochs: int
     learning_rate_scale: float
     seed: int
+    num_steps: int | None = None
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,13 @@ def square_sum(parameter: Any, zero: Any) -> Tensor | None:
     return gradient.reshape(-1)[: part.size].float().square().sum()
 
 
+def whole_gradient(parameter: Any, zero: Any, device: torch.device) -> Tensor:
+    """In float32, a copy. Collective, but at stage 0."""
+    gradient, part = own_gradient(parameter, zero), part_of(parameter, zero)
+    mine = None if gradient is None or part is None else gradient.reshape(-1)[: part.size]
+    return gathered(parameter, part, mine, device).clone()
+
+
 def forget_gradients(zero: Any, stage: int, is_offloaded: bool) -> None:
     """Zero what the next step adds to, after a step.
 

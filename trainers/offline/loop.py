@@ -176,8 +176,9 @@ def train_step(stage: OfflineStage[Any], learners: Learners, step: int, phases: 
     index = stage.batches.batch_at(step - 1)
     with phases.phase("data"):
         batch = stage.batch_of(index, step - 1)
-    scale = learning_rate_scale(stage.settings, step - 1, stage.batches.num_batches)
-    plan = UpdatePlan(len(index), 1, scale, update_seed(stage.seed, step - 1))
+    num_steps = stage.batches.num_batches
+    scale = learning_rate_scale(stage.settings, step - 1, num_steps)
+    plan = UpdatePlan(len(index), 1, scale, update_seed(stage.seed, step - 1), num_steps)
     with phases.phase("learn"):
         metrics = update_naming_records(learners, batch, plan, index)
     metrics["learning_rate"] = scale * stage.settings.learning_rate

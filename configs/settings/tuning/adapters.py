@@ -106,6 +106,67 @@ class LoraTuning(AdapterTuning):
         return self
 
 
+class AdaLoraTuning(AdapterTuning):
+    """Low-rank adapters B diag(e) A which begin wider than they end: on the way the least important ranks are dropped,
+    wherever they are (AdaLoRA, Zhang et al. 2023, arXiv 2303.10512). What is written is plain LoRA of those left.
+
+    For stages whose data stand before they begin: which ranks are left follows from all of their gradients.
+    """
+
+    peft_type = "ADALORA"
+
+    kind: Literal["adalora"] = "adalora"
+    rank: LoraRank = 8
+    """Width of the adapters in the end, on average."""
+    initial_rank: LoraRank | None = None
+    """Width of each in the beginning; None is one and a half times `rank`."""
+    alpha: Positive = 16.0
+    """The adapters are scaled by alpha / initial rank."""
+    dropout: Fraction = 0.0
+    """Of the adapters' input; for supervised fine-tuning alone."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Which linear layers get an adapter: all but the head, or those of these names."""
+    orthogonality: Annotated[float, Field(ge=0, le=1000)] = 0.5
+    """Weight, beside the loss, of how far the rows of A, and the columns of B, are from orthogonal ones of length 1."""
+    initial_share: Fraction = 0.1
+    """Of the optimizer steps, the first ones, in which no rank is dropped."""
+    final_share: Fraction = 0.3
+    """Of the optimizer steps, the last ones, in which those that are left are trained alone."""
+    every: Annotated[int, Field(gt=0, le=1_000_000)] = 1
+    """Optimizer steps from one choice of ranks to the next."""
+
+    @property
+    def first_rank(self) -> int:
+        return -(-3 * self.rank // 2) if self.initial_rank is None else self.initial_rank
+
+    @property
+    def is_plain_lora(self) -> bool:
+        return True
+
+    @property
+    def stands_beside(self) -> bool:
+        """Its layers multiply weights of their own with one another, outside of a forward."""
+        return False
+
+    @property
+    def published_rank(self) -> int:
+        return self.first_rank
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.first_rank <= self.rank:
+            raise ValueError(
+                f"policy.tuning.initial_rank={self.initial_rank} is what adapters begin with, and in the end they have "
+                f"policy.tuning.rank={self.rank} on average: make initial_rank larger, or leave it out"
+            )
+        if self.initial_share + self.final_share >= 1:
+            raise ValueError(
+                f"policy.tuning.initial_share={self.initial_share:g} and policy.tuning.final_share="
+                f"{self.final_share:g} leave no steps in which ranks are dropped: make their sum less than 1"
+            )
+        return self
+
+
 class Ia3Tuning(AdapterTuning):
     """A factor for each key, value and inner feed-forward number: (IA)³ (Liu et al. 2022, arXiv 2205.05638)."""
 
@@ -157,5 +218,15 @@ class BottleneckTuning(AdapterTuning):
         return False
 
 
-ModuleTuning = LoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning
+ModuleTuning = LoraTuning | AdaLoraTuning | Ia3Tuning | VeraTuning | BottleneckTuning
 """Adapters on modules of the model."""
+
+
+def check_ranks_stay(tuning: Settings) -> None:
+    """Raises ValueError where an online run is to drop ranks."""
+    if isinstance(tuning, AdaLoraTuning):
+        raise ValueError(
+            f"policy.tuning.kind={tuning.kind} drops the ranks that gradients have made least of, and an online run's "
+            f"are of responses that change with the policy, with those of a critic beside: train the policy so in a "
+            f"run of kind sft, dpo or kto, which leaves LoRA, or set policy.tuning.kind=lora"
+        )

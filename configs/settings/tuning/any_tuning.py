@@ -1,10 +1,16 @@
 """Every method as one setting (Tuning), and those of them that an alignment stage takes."""
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
-from plumbob.configs.settings.tuning.adapters import AdapterTuning, LoraTuning, ModuleTuning, VeraTuning
+from plumbob.configs.settings.tuning.adapters import (
+    AdaLoraTuning,
+    AdapterTuning,
+    LoraTuning,
+    ModuleTuning,
+    VeraTuning,
+)
 from plumbob.configs.settings.tuning.soft_prompts import (
     MultitaskPromptTuning,
     PrefixTuning,
@@ -19,26 +25,12 @@ AnyPromptTuning = OnePromptTuning | MultitaskPromptTuning
 AnyAdapterTuning = ModuleTuning | AnyPromptTuning
 AnyTuning = FullTuning | SelectiveTuning | AnyAdapterTuning
 
-NOT_THERE = {
-    "adalora": "it drops ranks by scores of each number that are kept from step to step, which no checkpoint keeps: a "
-    "resumed run would be another; set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern"
-}
-"""Methods of PEFT's that people ask for -> why they are not here, and what to use instead."""
-
-
-def _refuse_absent(given: Any) -> Any:
-    kind = given.get("kind") if isinstance(given, dict) else None
-    if kind in NOT_THERE:
-        raise ValueError(f"policy.tuning.kind={kind} is not there: {NOT_THERE[kind]}")
-    return given
-
-
-Tuning = Annotated[AnyTuning, Field(discriminator="kind"), BeforeValidator(_refuse_absent)]
+Tuning = Annotated[AnyTuning, Field(discriminator="kind")]
 
 ADAPTER_TYPES = tuple(
     kind.peft_type
     for kind in get_args(AnyTuning)
-    if issubclass(kind, AdapterTuning) and kind is not MultitaskPromptTuning
+    if issubclass(kind, AdapterTuning) and kind not in (AdaLoraTuning, MultitaskPromptTuning)
 )
 """PEFT's names of the adapters that can be trained further and sampled from."""
 
@@ -47,7 +39,7 @@ PROMPT_TYPES = tuple(kind.peft_type for kind in get_args(OnePromptTuning))
 
 
 def refuse_dropout(tuning: AnyTuning) -> AnyTuning:
-    if isinstance(tuning, LoraTuning | VeraTuning) and tuning.dropout:
+    if isinstance(tuning, LoraTuning | AdaLoraTuning | VeraTuning) and tuning.dropout:
         raise ValueError(
             f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
             f"without dropout; set policy.tuning.dropout=0"
@@ -76,7 +68,6 @@ def refuse_tasks(tuning: AnyTuning) -> AnyTuning:
 AlignmentTuning = Annotated[
     AnyTuning,
     Field(discriminator="kind"),
-    BeforeValidator(_refuse_absent),
     AfterValidator(refuse_dropout),
     AfterValidator(refuse_inexact_start),
     AfterValidator(refuse_tasks),

@@ -3,7 +3,13 @@
 from typing import Literal
 
 from plumbob.configs.base import Dtype, Settings
-from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, AdapterTuning, BottleneckTuning, LoraTuning
+from plumbob.configs.settings.tuning.adapters import (
+    FROM_WEIGHTS,
+    AdaLoraTuning,
+    AdapterTuning,
+    BottleneckTuning,
+    LoraTuning,
+)
 from plumbob.configs.settings.tuning.soft_prompts import SoftPromptTuning
 
 BITS_OF_A_SCALE, BITS_OF_A_SMALL_SCALE, SCALES_OF_A_SCALE = 32, 8, 256
@@ -30,23 +36,27 @@ class Nf4Quantization(Settings):
         return 4 + scale / self.block_size
 
 
-def check_is_frozen(quantization: Nf4Quantization | None, tuning: Settings) -> None:
-    """Raises ValueError when weights of few bits were to be trained, or to be known in all of theirs."""
+def check_is_frozen(quantization: Nf4Quantization | None, tuning: Settings, setting: str = "policy.tuning") -> None:
+    """Raises ValueError when weights of few bits were to be trained, or to be known in all of theirs.
+
+    Args:
+        setting: the one that the tuning is.
+    """
     if quantization is not None and not isinstance(tuning, AdapterTuning):
         kind = type(tuning).model_fields["kind"].default
         raise ValueError(
             f"policy.quantization.kind={quantization.kind} keeps the policy's weights frozen in 4 bits, and "
-            f"policy.tuning.kind={kind} trains them: set policy.tuning.kind=lora, or leave policy.quantization out"
+            f"{setting}.kind={kind} trains them: set {setting}.kind=lora, or leave policy.quantization out"
         )
     if quantization is not None and isinstance(tuning, AdapterTuning) and not _reads_no_weights(tuning):
         raise ValueError(
-            f"policy.quantization.kind={quantization.kind} is for LoRA that begins at random, bottleneck adapters and "
-            f"soft prompts: all else reads the weights' own numbers, of which it keeps 4 bits; set "
-            f"policy.tuning.kind=lora, use_dora=false and init=default, or leave policy.quantization out"
+            f"policy.quantization.kind={quantization.kind} is for LoRA that begins at random, AdaLoRA, bottleneck "
+            f"adapters and soft prompts: all else reads the weights' own numbers, of which it keeps 4 bits; set "
+            f"{setting}.kind=lora, use_dora=false and init=default, or leave policy.quantization out"
         )
 
 
 def _reads_no_weights(tuning: AdapterTuning) -> bool:
     if isinstance(tuning, LoraTuning):
         return not tuning.use_dora and tuning.init not in FROM_WEIGHTS
-    return isinstance(tuning, BottleneckTuning | SoftPromptTuning)
+    return isinstance(tuning, AdaLoraTuning | BottleneckTuning | SoftPromptTuning)

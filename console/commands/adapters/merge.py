@@ -18,10 +18,10 @@ from plumbob.core.outside import from_outside
 from plumbob.models.merging.asked_sum import SUM_KINDS, WeightedSum
 
 if TYPE_CHECKING:
-    from plumbob.configs.settings.tuning.quantization import Nf4Quantization
     from plumbob.models.adapter import Adapter
     from plumbob.models.library.adapter_library import AdapterLibrary
     from plumbob.models.loading import OpenedPolicy
+    from plumbob.models.quantization.forms import KeptBits
 
 NAME = "merge"
 ABOUT = "sum adapters into a new one, or write an adapter and its base as one full model"
@@ -121,8 +121,8 @@ def _write_full(arguments: Namespace, library: AdapterLibrary, adapter: Adapter,
 
     folder = arguments.full.expanduser()
     bits = [library.entry(name).quantization for name in arguments.names]
-    quantization = _quantization(bits) if arguments.dequantised else None
-    proof = write_merged(adapter, part, folder, arguments.dtype, quantization)
+    kept = _kept_bits(bits) if arguments.dequantised else None
+    proof = write_merged(adapter, part, folder, arguments.dtype, kept)
     if arguments.json:
         _print_json({"folder": str(folder), **asdict(proof)})
         return OK
@@ -131,23 +131,23 @@ def _write_full(arguments: Namespace, library: AdapterLibrary, adapter: Adapter,
         f"its logits differ from those of the adapter beside its base by up to {number(proof.gap)} in float32, and by "
         f"up to {number(proof.saved_gap)} as saved"
     )
-    if any(bits) and quantization is None:
+    if any(bits) and kept is None:
         print(
             "trained on a base in 4 bits, and merged into the weights as they are stored: --dequantised takes its own"
         )
     return OK
 
 
-def _quantization(given: Sequence[Mapping[str, Any] | None]) -> Nf4Quantization:
+def _kept_bits(given: Sequence[Mapping[str, Any] | None]) -> KeptBits:
     """Of the runs that made the adapters, or the default. UserError where they differ, or had weights as stored."""
-    from plumbob.configs.settings.tuning.quantization import Nf4Quantization
+    from plumbob.models.quantization.forms import KeptBits
 
     known = [each for each in given if each is not None]
     if not all(known):
         raise UserError("--dequantised: an adapter was trained on weights as they are stored: leave --dequantised out")
     if any(each != known[0] for each in known):
         raise UserError("--dequantised: the adapters were trained on bases in different bits: merge them one by one")
-    return Nf4Quantization(**known[0]) if known else Nf4Quantization()
+    return KeptBits.of(known[0] if known else {})
 
 
 def _print_json(content: Mapping[str, Any]) -> None:

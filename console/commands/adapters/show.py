@@ -56,12 +56,26 @@ def lines(entry: LibraryEntry) -> list[tuple[str, str]]:
         ("base in few bits", bits or "no"),
         *_of_each("data", {key: f"{one.file or UNKNOWN} ({one.digest})" for key, one in (entry.data or {}).items()}),
         *_of_each("score", {name: number(value) for name, value in (entry.scores or {}).items()}),
+        *_of_evaluations(entry),
         ("run", f"{known['run']} ({known['stage']})" if entry.run else UNKNOWN),
         ("trained", known["trained"]),
         ("source", entry.source),
         *(("part", f"{weight:g} x {name}") for name, weight in entry.parts.items()),
         ("added", entry.added),
     ]
+
+
+def _of_evaluations(entry: LibraryEntry) -> list[tuple[str, str]]:
+    """A line for each: what it scored, on what, against and by what, when."""
+    from plumbob.models.library.library_entry import UNKNOWN
+
+    found = []
+    for each in entry.evaluations:
+        scores = ", ".join(f"{name} {number(value)}" for name, value in each.scores.items())
+        against = "" if each.baseline is None else f" against {each.baseline}"
+        on = f"{each.prompts.file or UNKNOWN} ({each.prompts.digest})"
+        found.append(("evaluated", f"{scores}; on {on}{against}, rewarded by {each.reward}, {each.when}"))
+    return found
 
 
 def _of_each(what: str, values: dict[str, str]) -> list[tuple[str, str]]:

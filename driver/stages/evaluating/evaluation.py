@@ -12,6 +12,7 @@ from plumbob.configs.runs import EvalRun
 from plumbob.core.statistics import calibration_error, proportion_interval
 from plumbob.data.records import Ranking
 from plumbob.driver.input_sizes.token_lengths import tokens_of_prompts
+from plumbob.driver.measures.library_scores import note_scores
 from plumbob.driver.measures.policy_metrics import (
     ComparedResponses,
     Metrics,
@@ -93,9 +94,12 @@ def run_eval(run: EvalRun, data: EvalInput, session: Session) -> StageResult:
         name: _metrics_of(run, name, measured) | ({"perplexity": perplexities[name]} if name in perplexities else {})
         for name in policy.beside or (ALONE,)
     }
+    opened = policy.beside or {ALONE: policy.opened}
+    of_library = {name: (opened[name], found) for name, found in policies.items()}
+    notes = data.notes + note_scores(run, policy.prompts, metrics[BASELINE], of_library)
     if not policy.beside:
-        return StageResult(policies[ALONE] | metrics, data.notes or None)
-    return StageResult(metrics | {"win_rates": win_rates(measured)}, data.notes or None, policies)
+        return StageResult(policies[ALONE] | metrics, notes or None)
+    return StageResult(metrics | {"win_rates": win_rates(measured)}, notes or None, policies)
 
 
 def _metrics_of(run: EvalRun, name: str, measured: Mapping[str, Responses]) -> Metrics:

@@ -21,9 +21,11 @@ from plumbob.data.records import Ranking
 from plumbob.data.rendered_rows import RenderedRow, prompt_rows, text_rows
 from plumbob.data.texts.chat import chat_renderer, plain_dialogue
 from plumbob.driver.measures.response_tables import check_writable_table
+from plumbob.driver.run_folder.made_adapter import facts_of
 from plumbob.driver.run_folder.made_policy import short_name
 from plumbob.driver.stages.model_sampling import rollout_of
 from plumbob.models.library.base_digest import known_base
+from plumbob.models.library.library_entry import LibraryEntry
 from plumbob.models.loading import OpenedPolicy, open_baseline, open_policy
 from plumbob.models.resolution import read_adapter_config
 from plumbob.models.tuning.adapter_support import AdapterSupport
@@ -139,6 +141,7 @@ def _prepare_policy(run: EvalRun, settings: EvaluatedPolicySettings) -> tuple[Ev
     positions = min(each.num_positions for each in (opened, *beside.values()))
     check_context(longest, run.rollout.max_tokens, positions)
     notes = read.notes + encoded.notes + scored.notes([prompt.text for prompt in prompts])
+    notes += tuple(note for each in beside.values() or (opened,) for note in _notes_of_bits(each))
     text = None
     if run.perplexity is not None:
         text = measured_text("perplexity", run.perplexity, opened)
@@ -185,6 +188,21 @@ def _is_held_with(other: OpenedPolicy, policy: OpenedPolicy) -> bool:
     adapters = [one.source.adapter for one in (other, policy) if one.source.adapter is not None]
     kinds = {str(read_adapter_config(adapter)["peft_type"]) for adapter in adapters}
     return len(adapters) == 2 and len(kinds) == 1 and known_base(other.source.base) == known_base(policy.source.base)
+
+
+def _notes_of_bits(opened: OpenedPolicy) -> tuple[str, ...]:
+    """Where an adapter is measured on another base than the bits that it was trained on."""
+    adapter = opened.source.adapter
+    if adapter is None or opened.ref.quantization is not None:
+        return ()
+    entry = LibraryEntry.read_beside(adapter)
+    bits = (facts_of(adapter) if entry is None else entry.facts).quantization
+    if not bits:
+        return ()
+    return (
+        f"{opened.ref}: was trained on a base in few bits, and is measured on the base as it is stored: "
+        f"policy.quantization.kind={bits['kind']} measures it on its own",
+    )
 
 
 def _tokenization(opened: OpenedPolicy) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plumbob.configs.settings.tuning.adapters import FROM_WEIGHTS, LoraInit
+from plumbob.models.tuning.starts.start_buffers import START
 
 NUM_ITERATIONS = 16
 """Of the randomised SVD, in which it comes as near as the whole one for training."""
@@ -87,7 +88,7 @@ def _svd(weight: Tensor, rank: int, init: LoraInit) -> tuple[Tensor, Tensor, Ten
 def _begin(layer: Any, name: str, a: Tensor, b: Tensor) -> None:
     for half, start in ((layer.lora_A[name], a), (layer.lora_B[name], b)):
         nn.init.zeros_(half.weight)
-        half.register_buffer("start", start.to(half.weight).contiguous(), persistent=False)
+        half.register_buffer(START, start.to(half.weight).contiguous(), persistent=False)
     layer.lora_variant[name] = StartedLora()
 
 

@@ -37,7 +37,7 @@ def test_what_may_change_is_where_and_how_fast() -> None:
     others = {key for key in may if key.split(".")[1] not in shared}
     assert {key for key in others if not key.startswith(("cluster.", "rollout.autoscale."))} == {
         *("learner.zero_stage", "learner.micro_batch_size", "learner.gradient_checkpointing"),
-        *("learner.offload_optimizer", "learner.offload_params"),
+        *("learner.offload_optimizer", "learner.offload_params", "learner.offload_reference"),
         *("rollout.engine.kv_cache_gib", "rollout.engine.gpu_memory_fraction", "rollout.engine.max_num_seqs"),
         *("rollout.engine.enforce_eager", "rollout.tensor_parallel", "rollout.adapter", "ppo.keep_checkpoints"),
     }
@@ -62,7 +62,8 @@ def test_settings_that_would_change_the_result_are_refused(folder: Path, overrid
     assert message.startswith(f"{override.partition('=')[0]}: cannot change when a run resumes, as that would change")
     assert message.endswith(
         "These may change: cluster, sinks; learner.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, "
-        "placement, micro_batch_size, zero_stage, gradient_checkpointing, offload_optimizer, offload_params); "
+        "placement, micro_batch_size, zero_stage, gradient_checkpointing, offload_optimizer, offload_params, "
+        "offload_reference); "
         "reward.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); "
         "reward.parts.(url, token_env, max_in_flight, timeout_s, retries); "
         "gold_reward.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); "

@@ -55,7 +55,7 @@ WORKERS = {"num_workers", "num_threads", "num_cpus", "num_gpus", "memory_gib", "
 RANKS = {f"learner.{name}" for name in WORKERS | {"micro_batch_size"}}
 LEARNER = RANKS | {
     *("learner.zero_stage", "learner.gradient_checkpointing"),
-    *("learner.offload_optimizer", "learner.offload_params"),
+    *("learner.offload_optimizer", "learner.offload_params", "learner.offload_reference"),
 }
 ENGINE = {f"rollout.engine.{name}" for name in ("kv_cache_gib", "gpu_memory_fraction", "max_num_seqs", "enforce_eager")}
 ROLLOUT = {f"rollout.{name}" for name in WORKERS | {"tensor_parallel", "adapter", "autoscale"}} | ENGINE

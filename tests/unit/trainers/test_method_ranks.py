@@ -1,17 +1,19 @@
 """A method's gradients on several ranks, whatever they share, are those of one."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.learner_ranks import Ranks
-from tests.support.method_walk import first_moments
+from tests.support.method_walk import first_moments, resumes_where_it_began
 from tests.support.tiny_policy import write_policy
 
 LORA = {"kind": "lora", "rank": 3, "alpha": 6.0}
 METHODS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "pissa": (LORA | {"init": "pissa"}, (0, 2, 3)),
+    "adalora": ({"kind": "adalora", "rank": 3}, (0, 1, 2)),
     "dora": (LORA | {"use_dora": True}, (2,)),
     "ia3": ({"kind": "ia3"}, (2,)),
     "vera": ({"kind": "vera", "rank": 5}, (2,)),
@@ -51,3 +53,7 @@ def test_activations_that_are_computed_anew_change_nothing(one_rank: Ranks, base
     assert max(float(np.abs(moment).max()) for moment in expected.values()) > 1e-4
     for name, moment in expected.items():
         np.testing.assert_allclose(found[name], moment, rtol=1e-5, atol=1e-9, err_msg=name)
+
+
+def test_where_an_adapter_began_is_the_checkpoints(one_rank: Ranks, base: str, tmp_path: Path) -> None:
+    assert one_rank.run(resumes_where_it_began, LORA | {"init": "pissa"}, base, tmp_path) == [True]

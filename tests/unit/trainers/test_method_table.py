@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.adapters import AdaLoraTuning, LoraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning, Tuning
 from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine, VllmEngine
@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "PiSSA": (LORA | {"init": "pissa"}, 3e-3),
     "PiSSA, faster": (LORA | {"init": "pissa_niter_16", "use_rslora": True, "rank_pattern": {"v_proj": 3}}, 3e-3),
     "OLoRA": (LORA | {"init": "olora"}, 3e-4),
+    "AdaLoRA": ({"kind": "adalora", "rank": 3, "initial_rank": 4, "alpha": 8.0}, 1e-2),
     "DoRA": (LORA | {"use_dora": True}, 3e-3),
     "(IA)³": ({"kind": "ia3"}, 1e-2),
     "VeRA": ({"kind": "vera", "rank": 16}, 1e-2),
@@ -64,7 +65,7 @@ WEIGHTS = {
 }
 """Name -> settings, of what tests/unit/trainers/learner/test_weight_tuning.py trains."""
 
-NOT = {("orthogonal start", stage) for stage in STAGES if stage != "sft"}
+NOT = {("orthogonal start", stage) for stage in STAGES if stage != "sft"} | {("AdaLoRA", "ppo")}
 """What the settings refuse (tests/unit/configs/settings/tuning/test_adapters.py)."""
 
 
@@ -109,6 +110,10 @@ def samplers_of(given: dict[str, Any], base: str) -> tuple[str, str]:
     beside, merged = (is_taken(support_of(VllmEngine(), serving)) for serving in ("lora", "merged"))
     if not beside:
         return "yes", "merged" if merged else "no"
+    if isinstance(tuning, AdaLoraTuning):
+        ranks = [tuning.model_copy(update={"initial_rank": rank}) for rank in (512, 513)]
+        assert merged and [is_taken(VLLM_SUPPORT, one) for one in ranks] == [True, False]
+        return "yes", "beside the base, or merged"
     assert merged and isinstance(tuning, LoraTuning)
     ranks = [tuning.model_copy(update={"rank": rank, "rank_pattern": {}}) for rank in (256, 257, 512)]
     taken = [is_taken(VLLM_SUPPORT, one) for one in ranks]

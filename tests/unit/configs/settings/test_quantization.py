@@ -3,7 +3,7 @@
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import DpoRun, KtoRun, PpoRun, SftRun
+from plumbob.configs.runs import DpoRun, EvalRun, KtoRun, PipelineRun, PpoRun, SftRun
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.core.errors import UserError
 
@@ -31,6 +31,37 @@ def test_every_stage_that_trains_adapters_takes_it(preset: str) -> None:
     assert run.policy.ref.quantization == run.policy.quantization == Nf4Quantization(block_size=128)
     plain = load_run(preset, GIVEN[preset])
     assert isinstance(plain, SftRun | DpoRun | KtoRun | PpoRun) and plain.policy.ref.quantization is None
+
+
+def test_a_pipeline_takes_it_where_all_its_stages_keep_the_weights() -> None:
+    run = load_run("toy", [NF4, "policy.sft_tuning.kind=lora"])
+    assert isinstance(run, PipelineRun) and run.policy.quantization == Nf4Quantization()
+    whole = refused_by_toy(NF4)
+    assert whole.endswith("set policy.sft_tuning.kind=lora, or leave policy.quantization out")
+    assert "reward.tuning.kind=full trains them" in refused_by_toy("reward.quantization.kind=nf4")
+    assert "policy.quantization is not set: leave it out" in refused_by_toy(STORED)
+
+
+def refused_by_toy(*overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_run("toy", overrides)
+    return str(caught.value).splitlines()[-1]
+
+
+def test_an_evaluation_and_teachers_take_it() -> None:
+    given = {"policy": {"model": "m", "also": ["b"], "baseline": "c", "quantization": {"kind": "nf4"}}}
+    read = {"data": {"prompts": "p"}, "reward": {"model": "r"}}
+    run = EvalRun.model_validate({**given, **read})
+    assert run.policy is not None and run.policy.baseline_ref is not None
+    refs = [run.policy.ref, *run.policy.also_refs, run.policy.baseline_ref]
+    assert [ref.quantization for ref in refs] == [Nf4Quantization()] * 3
+    with pytest.raises(ValueError, match="samples from the weights that it measures KL and"):
+        EvalRun.model_validate({**given, **read, "rollout": {"quantised_base": "stored"}})
+    teachers = "teachers=[{model: larger, quantization: {kind: nf4}}, {model: other, name: other}]"
+    kl = "ppo.kl={kind: fixed, coefficient: 0}"
+    taught = load_run("ppo", [*GIVEN["ppo"], teachers, "teachers_by=x", "ppo.estimator.kind=distillation", kl])
+    assert isinstance(taught, PpoRun)
+    assert [ref.quantization for ref in taught.teacher_refs] == [Nf4Quantization(), None]
 
 
 def test_it_is_for_frozen_weights() -> None:

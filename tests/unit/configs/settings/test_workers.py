@@ -52,6 +52,8 @@ def test_what_is_offloaded_is_shared_first() -> None:
             r"zero_stage=0 shares nothing: leave learner\.zero_stage out, or",
         ),
         ({"offload_params": "cpu", "zero_stage": 2}, r"zero_stage=2 keeps them: leave .* out, or set it to 3"),
+        ({"offload_reference": "cpu", "zero_stage": 3}, r"set learner\.offload_params=cpu instead"),
+        ({"offload_params": "nvme"}, r"libaio .* set learner\.offload_params=cpu, share the state among more ranks"),
         ({"offload_optimizer": "cpu", "optimizer": "adamw_8bit"}, r"optimizer=adamw_8bit .* leave out one of the two"),
     ],
 )

@@ -28,7 +28,7 @@ def test_groups_are_counted_once_a_text_and_by_whole_words() -> None:
     counts = mentions(
         ["She and her mother", "a man, a woman", "manual human mankind", "Native Americans and native speakers"]
     )
-    assert counts["gender"] == {"women": 2, "men": 1, "beyond the two": 0}
+    assert counts["gender"] == {"women": 2, "men": 1, "nonbinary and transgender people": 0}
     assert counts["origin"]["indigenous peoples"] == 1
     terms = [term for groups in GROUPS.values() for own in groups.values() for term in own]
     assert len(terms) == len(set(terms)) and all(term == term.lower() for term in terms)
@@ -54,6 +54,10 @@ def test_what_is_thin_is_named() -> None:
     nothing = {"num_same": 0, "num_near": 0}
     words = findings_of({"duplicates": nothing, "num_rows": 41, "leaks": None, "benchmarks": [], "personal": None,
                          "diversity": found, "labels": None})  # fmt: skip
-    assert [line for line in words if line.startswith("gender: thin are women (1), beyond the two (0), against men")]
+    assert [
+        line
+        for line in words
+        if line.startswith("gender: thin are women (1), nonbinary and transgender people (0), against men")
+    ]
     assert any("98% of the rows are of one annotator, ann" in line for line in words)
     assert any("of one language, en" in line for line in words)

@@ -47,6 +47,11 @@ def test_bare_digits_are_a_phone_number_where_a_word_says_so(finder: PersonalFin
     assert [[span.text for span in spans] for spans in found] == [["2125550143"], [], ["(212) 555-0143"], []]
 
 
+def test_an_address_of_a_page_is_no_mail_address(finder: PersonalFinder) -> None:
+    found = finder.found_in(["see www.example.com/maps/place/@37.3362725", "ask ada@example.com/it", "a@localhost"])
+    assert [[span.text for span in spans if span.kind == "mail"] for spans in found] == [[], ["ada@example.com"], []]
+
+
 def test_names_are_cut_to_the_name(finder: PersonalFinder) -> None:
     (spans,) = finder.found_in(["Yesterday Dr. Grace Hopper's colleague met Barack Obama in Paris."])
     assert [span.text for span in spans] == ["Grace Hopper", "Barack Obama"]

@@ -14,6 +14,9 @@ from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PipelineDataSettings
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings, PipelinePolicySettings
 from plumbob.configs.settings.rewards import PipelineScorerSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.encoders import EncoderLora
+from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.configs.settings.tuning.weights import FullTuning
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.driver.measures.policy_metrics import ComparedResponses
@@ -51,6 +54,22 @@ def test_every_stage_gets_the_folder_of_the_one_before() -> None:
     evaluated = stages.evaluation().policy
     assert evaluated is not None
     assert (evaluated.model, evaluated.baseline) == ("/runs/mine/ppo/policy", "/runs/mine/sft/policy")
+
+
+def test_bits_of_frozen_weights_are_handed_to_every_stage() -> None:
+    bits, lora = Nf4Quantization(), LoraTuning()
+    given = settings("m", "e")
+    policy = PipelinePolicySettings(model="m", sft_tuning=lora, quantization=bits)
+    reward = PipelineScorerSettings(model="e", tuning=EncoderLora(), quantization=bits)
+    stages = Pipeline(given.model_copy(update={"policy": policy, "reward": reward}), FOLDER, FILES)
+    evaluated, trained = stages.evaluation().policy, stages.reward()
+    assert evaluated is not None and evaluated.baseline_ref is not None and trained.calibration.policy_ref is not None
+    refs = [stages.sft().policy.ref, stages.online().policy.ref, stages.dpo().policy.ref, evaluated.ref]
+    refs += [evaluated.baseline_ref, trained.calibration.policy_ref, trained.reward.existing_encoder]
+    assert [ref.quantization for ref in refs] == [bits] * 7
+    assert trained.reward.tuning == EncoderLora()
+    # What is written of the reward model are floats.
+    assert [model.quantization for model in stages.online().reward.reward.models] == [None]  # type: ignore[union-attr]
 
 
 def test_the_stage_of_online_alignment_is_called_as_its_algorithm_is(tmp_path: Path) -> None:

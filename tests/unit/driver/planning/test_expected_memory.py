@@ -151,6 +151,10 @@ def test_teachers_are_held_beside_the_policy(policy: str, tmp_path: Path) -> Non
     assert found["learner"].activations == alone["learner"].activations
     policys = 1.5 * 4 * 2 * 20 * 2 * LORA
     assert alone["learner"].activations == pytest.approx(policys + 1.3 * 4 * 2 * 20 * TEACHER, abs=2)
+    # In 4.5 bits the linear layers of its blocks.
+    bits = f"teachers=[{{model: {policy}, quantization: {{kind: nf4, double_quantization: false}}}}]"
+    few = expected_memory(load_run("distill", [*given, bits]), rows("distillation", 20))["distillation"]
+    assert alone["learner"].weights - few["learner"].weights == 2 * (BLOCK - 2 * 128) * (4 - 4.5 / 8)
     # ZeRO-3 divides them too.
     divided = ("learner.num_workers=2", "learner.zero_stage=3", "ppo.minibatch_size=32")
     shared = expected_memory(

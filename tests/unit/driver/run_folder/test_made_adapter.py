@@ -42,7 +42,7 @@ def test_bits_of_the_base_and_a_first_adapter_are_known(base: str, tmp_path: Pat
     """Of a run that began from an adapter, the digest is of that one's base."""
     quantised = write_sft_run(tmp_path / "q", base, {"policy.quantization.kind": "nf4"})
     bits = facts_of(quantised / "policy").quantization
-    assert bits is not None and (bits["kind"], bits["block_size"]) == ("nf4", 64)
+    assert bits is not None and (bits["kind"], bits["block_size"], bits["weights_dtype"]) == ("nf4", 64, "float32")
     first = write_adapter(tmp_path / "first", base)
     facts = facts_of(write_sft_run(tmp_path / "second", base, {"policy.model": first}) / "policy")
     assert facts.base_digest == base_digest(base)

@@ -15,6 +15,7 @@ from plumbob.core.errors import UserError
 from plumbob.models.adapter import load_adapter, save_adapter
 from plumbob.models.loading import load_causal_lm, open_policy
 from plumbob.models.merging.merged_model import MergeProof, write_merged
+from plumbob.models.quantization.forms import WEIGHTS_DTYPE, KeptBits, round_weights
 from plumbob.models.tuning.hosting import put_adapter
 from tests.support.libraries import write_adapter
 from tests.support.plain_transformers import load_plain
@@ -30,11 +31,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_policy(tmp_path_factory.mktemp("base"))
 
 
-def merge(
-    adapter: Path, folder: Path, dtype: str | None = None, quantization: Nf4Quantization | None = None
-) -> MergeProof:
+def merge(adapter: Path, folder: Path, dtype: str | None = None, bits: KeptBits | None = None) -> MergeProof:
     opened = open_policy(ModelRef(str(adapter), "NAME"))
-    return write_merged(load_adapter(adapter), opened, folder, dtype, quantization)
+    return write_merged(load_adapter(adapter), opened, folder, dtype, bits)
 
 
 @torch.no_grad()
@@ -92,13 +91,32 @@ def test_a_base_of_4_bits_is_dequantised_first(base: str, tmp_path: Path) -> Non
     """What QLoRA trained: the adapter beside the base that bitsandbytes keeps in NF4."""
     adapter = write_adapter(tmp_path / "adapter", base)
     bits = Nf4Quantization(block_size=64)
-    merge(adapter, tmp_path / "full", quantization=bits)
+    merge(adapter, tmp_path / "full", bits=KeptBits(bits))
     opened = open_policy(replace(ModelRef(str(adapter), "NAME"), quantization=bits))
     with torch.no_grad():
         quantised = put_adapter(load_causal_lm(opened), load_adapter(adapter), "policy")(IDS).logits.float()
     merged = logits(tmp_path / "full")
     torch.testing.assert_close(merged, quantised, atol=1e-3, rtol=1e-3)
     assert (merged - logits(adapter)).abs().max() > 0.05
+
+
+def test_a_base_of_4_bits_had_the_numbers_of_its_run_s_dtype(base: str, tmp_path: Path) -> None:
+    """A run in bfloat16 quantises weights that were rounded to it, and keeps the others so."""
+    adapter = write_adapter(tmp_path / "adapter", base)
+    told = {"kind": "nf4", "block_size": 64, WEIGHTS_DTYPE: "bfloat16"}
+    merge(adapter, tmp_path / "full", "float32", KeptBits.of(told))
+    learner = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    round_weights(learner, Nf4Quantization(block_size=64))
+    made = AutoModelForCausalLM.from_pretrained(tmp_path / "full")
+    name = "model.layers.0.self_attn.q_proj"
+    tensors = load_adapter(adapter).tensors
+    a, b = (tensors[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
+    weight = learner.get_submodule(name).weight.float() + 2.5 * (b @ a)
+    torch.testing.assert_close(made.get_submodule(name).weight, weight, atol=1e-6, rtol=1e-5)
+    assert torch.equal(made.get_input_embeddings().weight, learner.get_input_embeddings().weight.float())
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    round_weights(plain, Nf4Quantization(block_size=64))
+    assert not torch.equal(plain.get_submodule(name).weight, learner.get_submodule(name).weight.float())
 
 
 def test_what_would_compute_otherwise_is_refused(base: str, tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.adapters import AdaLoraTuning, LoraTuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.models.adapter import ModelRole, save_adapter
 from plumbob.models.policy import PolicyModel
+from plumbob.models.quantization.forms import round_weights
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.peft_adapters import published_adapter
-from plumbob.models.tuning.roles import trainable_groups
+from plumbob.models.tuning.roles import add_teachers, trainable_groups
 from tests.support.opened_models import opened_policy
 from tests.support.role_logprobs import ACTIONS, IDS, MASK, TEMPERATURE, response
 from tests.support.tiny_policy import make_adapter, write_policy
@@ -71,6 +72,29 @@ def test_roles_on_a_base_in_4_bits(folder: str, adapter_folder: Path, double_qua
     # It is another model than the one that is stored.
     stored = method_of(LoraTuning(rank=3)).policy(opened_policy(folder), ROLES, 0)
     assert (response(stored, "reference") - reference).abs().max() > 0.05
+
+
+def test_a_teacher_in_4_bits_grades_as_the_floats_that_they_are(folder: str) -> None:
+    settings = Nf4Quantization()
+    model = method_of(LoraTuning(rank=3)).policy(opened_policy(folder), ROLES, 0)
+    add_teachers(model, [opened_policy(folder, None, settings)])
+    floats = AutoModelForCausalLM.from_pretrained(folder)
+    round_weights(floats, settings)
+    with torch.no_grad(), model.role("teacher"):
+        graded = model(IDS, MASK, ACTIONS, TEMPERATURE, torch.zeros(len(IDS), dtype=torch.int64))
+        torch.testing.assert_close(graded, plain_logprobs(floats), rtol=0, atol=1e-5)
+
+
+def test_adalora_stands_beside_4_bits(folder: str) -> None:
+    settings = Nf4Quantization()
+    model = method_of(AdaLoraTuning(rank=2)).policy(opened_policy(folder, None, settings), ("policy", "reference"), 0)
+    reference = response(model, "reference")
+    assert torch.equal(response(model, "policy"), reference)
+    model.train()
+    with model.role("policy"):
+        model(IDS, MASK, ACTIONS, TEMPERATURE).sum().backward()
+    factors = [one.grad for name, one in model.named_parameters() if ".lora_E." in name]
+    assert len(factors) == 14 and all(grad is not None and grad.abs().min() > 0 for grad in factors)
 
 
 def test_gradients_are_those_of_plain_peft(folder: str, adapter_folder: Path) -> None:

@@ -7,11 +7,13 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from plumbob.configs.settings.models import NewLlamaSettings
+from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import ModelRole, save_adapter
 from plumbob.models.policy import PolicyModel, RoleError
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS
+from plumbob.models.tuning.idle_reference import IdleReference, idle_reference
 from plumbob.models.tuning.methods import method_of
 from plumbob.models.tuning.roles import trainable_groups
 from plumbob.models.tuning.weights import WeightMethod, chosen_names, head_names
@@ -211,3 +213,20 @@ def test_the_first_ratio_is_one_on_a_model_with_dropout(gpt2: str) -> None:
     alone = build(gpt2, FullTuning(), ("policy",)).train()
     with alone.role("policy"), torch.no_grad():
         assert not torch.equal(alone(IDS, MASK, ACTIONS, 0.8), old)
+
+
+def test_a_reference_that_nobody_asks_lies_in_main_memory(folder: str) -> None:
+    """On a machine without a GPU both are one, and where it is told to go is what can be seen."""
+    model = build(folder, FullTuning(), ("policy", "reference"))
+    reference, told = model.role_models["reference"], list[str]()
+    reference.to = lambda device: told.append(str(device))  # type: ignore[method-assign, assignment, return-value]
+    idle = idle_reference(model)
+    assert idle is not None and told == ["cpu"]
+    model.causal_lm.to("meta")
+    other = IdleReference(model)
+    with pytest.raises(RoleError), other.present():
+        assert told == ["cpu", "cpu", "meta"]
+        raise RoleError("in the middle")
+    assert told == ["cpu", "cpu", "meta", "cpu"]
+    adapted = method_of(LoraTuning()).policy(opened_policy(folder), ("policy", "reference"), seed=0)
+    assert idle_reference(adapted) is None  # Its base is.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from plumbob.trainers.learner.checkpoint_shards import open_shards, shard_of, write_shard
+from plumbob.trainers.learner.checkpoint_shards import in_buckets, open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Rank
 from tests.support.folder_names import names
 
@@ -77,3 +77,10 @@ def test_what_is_written_is_not_kept(tmp_path: Path) -> None:
     write_shard(each(), [str(index) for index in range(5)], tmp_path, Rank(0, 1, "h:1"))
     with open_shards(tmp_path) as found:
         assert [float(found[f"param.{index}"][0]) for index in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_buckets_keep_the_order_and_cut_nothing() -> None:
+    sizes = {"a": 3, "b": 2, "c": 9, "d": 1, "e": 4}
+    assert in_buckets(sizes, 5) == (("a", "b"), ("c",), ("d", "e"))
+    assert in_buckets(sizes, 19) == (("a", "b", "c", "d", "e"),)
+    assert in_buckets({}, 5) == ()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.models.adapter import Adapter
-from plumbob.trainers.learner.engine import Engine, Rank
+from plumbob.trainers.learner.engine import Engine, ParameterGroup, Rank
+from plumbob.trainers.learner.export import PolicyAdapter
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, update_seed
 from plumbob.verify.local_learner import OneRank
@@ -38,10 +39,14 @@ class TwoFiles:
         raise NotImplementedError
 
 
+GROUPS: dict[str, list[str]] = {"policy": ["w", "v", "u"], "value": ["head"]}
+
+
 def learner(artifact: TwoFiles, rank: int = 0) -> tuple[Learner, Any]:
     engine = Mock(spec=Engine)
-    engine.sizes.return_value = {"w": 1}
-    engine.whole_parameters.side_effect = lambda without, dtype: iter([("w", torch.zeros(1, dtype=dtype))])
+    engine.sizes.return_value = {"w": 1, "v": 4, "u": 2, "head": 9, "step": 1}
+    engine.groups = [ParameterGroup(role, dict.fromkeys(own), 1.0) for role, own in GROUPS.items()]
+    engine.whole_parameters.side_effect = lambda names, dtype: iter([("w", torch.zeros(1, dtype=dtype))])
     return Learner(torch.nn.Linear(1, 1), (), engine, artifact, Rank(rank, 2, "h:1"), LearnerSettings()), engine
 
 
@@ -71,9 +76,19 @@ def test_a_result_replaces_the_earlier_one_with_all_that_was_beside_it(tmp_path:
 def test_the_other_ranks_gather_and_write_nothing(tmp_path: Path) -> None:
     other, engine = learner(TwoFiles("new"), rank=1)
     other.export(tmp_path / "policy")
-    engine.whole_parameters.assert_called_once_with(("value",), torch.float32)
+    engine.whole_parameters.assert_called_once_with(("w", "v", "u"), torch.float32)
     assert other.policy_weights(1) is None
     assert names(tmp_path) == []
+
+
+def test_weights_are_published_in_buckets_without_the_critics() -> None:
+    one, _ = learner(TwoFiles(""))
+    # Of 4 bytes a number: 4, 16 and 8.
+    assert one.weight_buckets(16) == (("w",), ("v",), ("u",))
+    assert one.weight_buckets(24) == (("w", "v"), ("u",))
+    assert one.weight_buckets(1) == one.weight_buckets(16)  # None is cut.
+    whole, _ = learner(PolicyAdapter(None, "", "", None))  # type: ignore[arg-type]
+    assert whole.weight_buckets(16) == ()
 
 
 def test_each_seed_and_step_has_a_stream_of_its_own() -> None:
@@ -116,7 +131,7 @@ def test_parameters_wait_on_the_disk_for_the_result_and_leave_nothing(tmp_path: 
     made = {"w": torch.rand(3), "v": torch.rand(2, 2)}
     taken: list[str] = []
 
-    def each(without: Any, dtype: Any) -> Any:
+    def each(names: Any, dtype: Any) -> Any:
         for name, tensor in made.items():
             taken.append(name)
             yield name, tensor

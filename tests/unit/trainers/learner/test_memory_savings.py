@@ -106,12 +106,15 @@ def mean_distance(one: State, other: State) -> float:
     return float(far.mean())
 
 
-@pytest.mark.parametrize(("num_ranks", "zero_stage"), [(1, 0), (1, 2), (2, 2), (2, 3)])
+@pytest.mark.parametrize(
+    ("num_ranks", "zero_stage", "offload"),
+    [(1, 0, {}), (1, 2, {}), (2, 2, {}), (2, 3, {}), (2, 3, {"offload_params": "cpu"})],
+)
 def test_moments_of_8_bits_follow_those_of_32(
-    one_rank: Ranks, two_ranks: Ranks, llama: Path, num_ranks: int, zero_stage: int
+    one_rank: Ranks, two_ranks: Ranks, llama: Path, num_ranks: int, zero_stage: int, offload: dict[str, str]
 ) -> None:
     plain, expected, whole = one_rank.run(losses, case_of(llama))[0]
-    found = {1: one_rank, 2: two_ranks}[num_ranks].run(losses, case_of(llama, zero_stage, **EIGHT_BITS))
+    found = {1: one_rank, 2: two_ranks}[num_ranks].run(losses, case_of(llama, zero_stage, **EIGHT_BITS, **offload))
     for index, update in enumerate(plain):
         metrics, other = merge_results([update]), merge_results([results[index] for results, _, _ in found])
         assert other["policy_loss"] == pytest.approx(metrics["policy_loss"], abs=0.02)

@@ -71,12 +71,29 @@ def test_a_start_that_is_not_exact_is_refused_beside_a_reference() -> None:
         assert "use it in supervised fine-tuning, or set policy.tuning.init=olora" in message
 
 
-@pytest.mark.parametrize(("preset", "given"), [("sft", SFT), ("dpo", DPO)])
-def test_what_is_not_there_is_said_why(preset: str, given: list[str]) -> None:
-    message = refused(preset, *given, "policy.tuning.kind=adalora")
-    assert "policy.tuning.kind=adalora is not there: it drops ranks by scores of each number" in message
-    assert "set policy.tuning.kind=lora, and single modules' ranks in policy.tuning.rank_pattern" in message
-    assert "policy.tuning.kind: expected one of" in refused(preset, *given, "policy.tuning.kind=svd")
+PPO = ["policy.model=m", "reward.model=r", "data.prompts=p"]
+
+
+def test_adalora_begins_with_more_ranks_than_it_ends_with() -> None:
+    run: Any = load_run("dpo", [*DPO, "policy.tuning={kind: adalora, rank: 5}"])
+    assert (run.policy.tuning.first_rank, run.policy.tuning.published_rank) == (8, 8)  # 7.5, rounded up.
+    load_run("sft", [*SFT, "policy.tuning={kind: adalora}", "policy.quantization.kind=nf4"])
+    message = refused("sft", *SFT, "policy.tuning={kind: adalora, rank: 8, initial_rank: 8}")
+    assert "policy.tuning.rank=8 on average: make initial_rank larger, or leave it out" in message
+    message = refused("sft", *SFT, "policy.tuning={kind: adalora, initial_share: 0.6, final_share: 0.4}")
+    assert "final_share=0.4 leave no steps in which ranks are dropped: make their sum less than 1" in message
+    assert "policy.tuning.dropout=0.1: PPO, DPO" in refused("dpo", *DPO, "policy.tuning={kind: adalora, dropout: 0.1}")
+
+
+@pytest.mark.parametrize(("preset", "given"), [("ppo", PPO), ("rloo", PPO), ("toy", [])])
+def test_no_ranks_are_dropped_online(preset: str, given: list[str]) -> None:
+    message = refused(preset, *given, "policy.tuning={kind: adalora}")
+    assert "policy.tuning.kind=adalora drops the ranks that gradients have made least of" in message
+    assert "in a run of kind sft, dpo or kto, which leaves LoRA, or set policy.tuning.kind=lora" in message
+
+
+def test_a_pipeline_aligns_the_lora_that_adalora_leaves() -> None:
+    load_run("toy", ["policy.sft_tuning={kind: adalora}"])
 
 
 def test_ia3_has_no_rank() -> None:
@@ -94,7 +111,7 @@ def test_vera_has_no_dropout_beside_a_reference() -> None:
 @pytest.mark.parametrize("tuning", ["{kind: ia3}", "{kind: vera}", "{use_dora: true}", "{init: pissa}"])
 def test_what_needs_the_weights_own_numbers_is_refused_on_a_quantised_base(tuning: str) -> None:
     message = refused("sft", *SFT, f"policy.tuning={tuning}", "policy.quantization={kind: nf4}")
-    wanted = "is for LoRA that begins at random, bottleneck adapters and soft prompts: all else reads the weights' own"
+    wanted = "is for LoRA that begins at random, AdaLoRA, bottleneck adapters and soft prompts: all else reads the"
     assert wanted in message
 
 

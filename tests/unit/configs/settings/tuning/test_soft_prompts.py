@@ -37,5 +37,7 @@ def test_what_makes_no_sense_is_refused(tuning: str, wanted: str) -> None:
 
 def test_a_base_in_4_bits_may_read_one() -> None:
     load_run("sft", [*SFT, "policy.tuning={kind: p-tuning}", "policy.quantization={kind: nf4}"])
-    with pytest.raises(UserError, match="is for LoRA that begins at random, bottleneck adapters and soft prompts"):
+    with pytest.raises(
+        UserError, match="is for LoRA that begins at random, AdaLoRA, bottleneck adapters and soft prompts"
+    ):
         load_run("sft", [*SFT, "policy.tuning={kind: ia3}", "policy.quantization={kind: nf4}"])
