@@ -12,8 +12,8 @@ from plumbob.models.sizes.memory import GIB, MemoryEstimate
 
 BEGUN, FORKED, CHECKED = (int(gib * GIB) for gib in (0.03, 0.01, 0.10))
 """Of a process of Python with what it needs of ours, of one that was forked from it, and of one with `math-verify` or
-`jsonschema`, rounded up, before anything of the user's is imported. The first and the last were resident with 21 MiB and
-with 80 and 25; the second is a guess."""
+`jsonschema`, rounded up, before anything of the user's is imported. Resident were 21 MiB, and 80 and 25; the second is
+a guess."""
 
 SANDBOXES = 2
 """Of a response's program: its own, and that of its tests."""
