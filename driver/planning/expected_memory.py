@@ -23,7 +23,8 @@ from plumbob.configs.runs import (
 from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_of
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
-from plumbob.configs.settings.rewards import ModelReward, RewardGroupSettings
+from plumbob.configs.settings.reward_parts import ModelPart
+from plumbob.configs.settings.rewards import RewardGroupSettings
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
@@ -233,8 +234,7 @@ def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens
 def _scorer(group: RewardGroupSettings) -> MemoryEstimate:
     """Of its reward model, the others of its ensemble and those among its parts, each with its own batches."""
     own = group.batch_size * group.max_tokens
-    rewards = [part.reward for part in group.weighted_parts]
-    of_parts = [one.batch_size * one.max_tokens for one in rewards if isinstance(one, ModelReward)]
+    of_parts = [part.batch_size * part.max_tokens for part in group.parts if isinstance(part, ModelPart)]
     sizes = scorer_sizes(group)
     tokens = [own] * (len(sizes) - len(of_parts)) + of_parts
     estimate = scorer_memory(list(zip(sizes, tokens, strict=True)))
