@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.errors import UserError
 
@@ -94,7 +92,8 @@ def sizes_of(model: Any) -> ModelSizes:
 
 def _num_multiplied(model: Any) -> int:
     head = model.get_output_embeddings()
-    layers = [layer for layer in model.modules() if layer is not head and not isinstance(layer, nn.Embedding)]
+    # Embeddings are looked up; told by what they have, since who only writes job files loads no torch.
+    layers = [layer for layer in model.modules() if layer is not head and not hasattr(layer, "num_embeddings")]
     weights = {
         id(parameter): parameter.numel()
         for layer in layers

@@ -95,7 +95,7 @@ def test_what_no_phase_took_is_counted_step_by_step() -> None:
         {"time": 114.0, "seconds": {"learn": 1.0, "sample": 2.5}, "metrics": {}},
         {"time": 119.0, "seconds": {"learn": 4.9}, "metrics": {}},
     ]
-    assert read_run(lines, 90.0, is_online=True).outside_phases_s == 0.5  # Of 1.0, 0.5 and 0.1.
+    assert read_run(lines, 90.0).outside_phases_s == 0.5  # Of 1.0, 0.5 and 0.1.
 
 
 def test_the_tables_columns_stand_below_one_another() -> None:

@@ -216,10 +216,16 @@ def test_encoders_that_keep_positions_for_padding(config: Any, positions: int, t
         model(input_ids=torch.full((1, positions + 1), 5))
 
 
-@pytest.mark.parametrize("change", [{"peft_type": "LOHA"}, {"r": None}])
-def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"peft_type": "LOHA"}, r"policy\.model=.*peft_type LOHA, .*merge_and_unload"),
+        ({"r": None}, r"adapter_config\.json: r is null, and must be a whole number from 1 to 65,536"),
+    ],
+)
+def test_an_adapter_that_is_no_lora(adapter_folder: Path, change: dict[str, Any], message: str) -> None:
     edit(adapter_folder / "adapter_config.json", **change)
-    with pytest.raises(UserError, match=r"policy\.model=.*peft_type (LOHA|LORA), .*merge_and_unload"):
+    with pytest.raises(UserError, match=message):
         resolve_model(policy_ref(str(adapter_folder)))
 
 
