@@ -124,10 +124,15 @@ def tensors_of(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def settings(*groups: Mapping[str, object]) -> list[str]:
-    """Overrides as the command line takes them; a later group's value replaces an earlier one's."""
+    """Overrides as the command line takes them; a later group's value replaces an earlier one's.
+
+    The toy's prompts are made from few templates, so that those of its files are nearly one another's.
+    """
     merged: dict[str, object] = {}
     for group in groups:
         merged |= group
+    if any(key.startswith("data.heldout_") and key != "data.heldout_fraction" for key in merged):
+        merged.setdefault("data.checks.near_duplicates", "report")
     return [f"{key}={value}" for key, value in merged.items()]
 
 

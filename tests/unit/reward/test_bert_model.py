@@ -161,6 +161,7 @@ def test_a_missing_folder_is_one_clear_error(tmp_path):
 @pytest.mark.parametrize("name", ["score.py", "score.py:main", "a_function_of_mine", "an/empty/folder"])
 def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # Else it is looked for as a hub's for long.
     (tmp_path / "score.py").write_text("")
     (tmp_path / "an/empty/folder").mkdir(parents=True)
     with pytest.raises(UserError, match=f"reward.model={name}: .*; a reward is a trained reward"):

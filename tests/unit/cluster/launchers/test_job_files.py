@@ -107,7 +107,7 @@ def test_a_folder_with_the_source_runs_the_program_from_it_alone(option: str, jo
         f"sys.path.insert(0, {str(job)!r})\n"
         "from plumbob.console.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit as ended: assert ended.code == 0\n"
-        "assert main(['plan', 'toy']) == 0\n"
+        "assert main(['plan', 'toy', 'data.toy.num_texts=100', 'data.toy.num_pairs=40']) == 0\n"
         "print(sorted({module.__file__.removesuffix(name.removeprefix('plumbob').replace('.', '/') + '.py')\n"
         "    for name, module in sys.modules.items() if name.startswith('plumbob.') and module.__file__\n"
         "    and not module.__file__.endswith('__init__.py')}))"

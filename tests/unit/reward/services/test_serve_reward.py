@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from plumbob.configs.settings.reward_services import HttpPart
+from plumbob.console.cli import main
 from plumbob.core.errors import UserError
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.bert_scorer import BertScorer
@@ -133,10 +134,16 @@ def test_whoever_has_not_the_token_is_not_scored(model: Path, monkeypatch: pytes
         check_reward(HttpPart(url=url, token_env="MINE"))
 
 
+def test_a_mistake_ends_the_command_with_one_message() -> None:
+    command, offline = [*PLUMBOB, "serve-reward", "nowhere"], os.environ | {"HF_HUB_OFFLINE": "1"}
+    ended = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2 and ended.stderr.startswith("plumbob: reward.model=nowhere: ")
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["nowhere"], "plumbob: reward.model=nowhere: "),
         (["MODEL"], "calibration.json"),
         (["MODEL"], "(here as --raw, --max-tokens)"),
         (["MODEL", "--raw", "--batch-size=0"], "--batch-size=0: expected a number from 1"),
@@ -145,8 +152,9 @@ def test_whoever_has_not_the_token_is_not_scored(model: Path, monkeypatch: pytes
         (["MODEL", "--raw", "--port=1000000"], "--port=1000000: a port is a number from 0"),
     ],
 )
-def test_a_mistake_gets_one_message(model: Path, options: list[str], message: str) -> None:
+def test_a_mistake_gets_one_message(
+    model: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = [str(model) if option == "MODEL" else option for option in options]
-    command = [*PLUMBOB, "serve-reward", *given, "--max-tokens=32"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 2 and message in ended.stderr and "Traceback" not in ended.stderr
+    assert main(["serve-reward", *given, "--max-tokens=32"]) == 2
+    assert message in capsys.readouterr().err
