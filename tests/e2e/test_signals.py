@@ -13,10 +13,16 @@ from plumbob.cluster.calls import wait_until
 from plumbob.console.cli import main
 from tests.support.folder_names import names
 from tests.support.signalled_run import SignalledRun, pretrain_settings, start
-from tests.support.small_run import Left
+from tests.support.small_run import Left, Stages
 
 LEFT_S = 15.0
 """Within which nothing of a run is alive whose driver was killed."""
+
+
+@pytest.fixture(autouse=True)
+def unconnected(stage: Stages) -> None:
+    """A command connects this process by itself."""
+    stage.close()
 
 
 @pytest.fixture
