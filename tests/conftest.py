@@ -28,8 +28,10 @@ def empty_working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hangups_are_not_ignored() -> Iterator[None]:
-    """SIGHUP has its default, for tests that send it to themselves or to what they start, also below nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals_of_a_terminal() -> Iterator[None]:
+    """SIGHUP and SIGINT do what they do by default, for tests that send them, also below nohup and behind `&`."""
+    defaults = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
