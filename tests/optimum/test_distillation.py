@@ -157,8 +157,7 @@ def exchanged(run: PpoRun, *arguments: Any) -> Tensor:
 
 
 KL_TO, GRADE = "plumbob.models.forward.vocabulary._kl_to", "plumbob.trainers.online.objective.grade"
-COLLATE = "plumbob.trainers.online.ranks.rank_step.collate_rollouts"
-SHARED = {"EOS out of the mask": Bug(replaced=(COLLATE, without_eos))}
+SHARED = {"EOS out of the mask": Bug(replaced=("plumbob.trainers.online.ppo.collate_rollouts", without_eos))}
 BUGS: Mapping[str, Mapping[str, Bug]] = {
     "full": {
         **SHARED,
