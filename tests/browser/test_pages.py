@@ -127,6 +127,7 @@ def test_two_hundred_runs_are_there_within_a_second(browser: HeadlessBrowser, tm
             browser.open(f"{address}#/")
             browser.wait("document.querySelectorAll('tbody tr').length === 200")
             taken.append(time.monotonic() - began)
+        browser.open("about:blank")  # A page that outlives its server complains of it in the next test.
     assert min(taken) < max(1, os.getloadavg()[0] / cores), taken
 
 
