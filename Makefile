@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-trainers test-optimum test-services test-rest test-runs test-pipeline test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table docs lint tree install smollm2 gpu-install lock clean
+.PHONY: demo test test-trainers test-optimum test-services test-rest test-runs test-pipeline test-e2e test-workers test-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table bench-driver docs lint tree install smollm2 gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
 demo: install
@@ -95,6 +95,10 @@ bench-gpu:
 # The results as the table of docs/performance.md, where it is written.
 bench-table: install
 	$(BIN)/python -m benchmarks.results_table
+
+# What a step costs the driver, over stub workers that answer at once (docs/scaling.md). CASES="--responses 1024 --workers 1 64".
+bench-driver: install
+	$(BIN)/python -m benchmarks.driver $(CASES)
 
 # The documentation as a site, in build/site: strict, so that a link which leads nowhere fails it.
 docs: install

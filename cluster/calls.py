@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
-from plumbob.cluster.failures import LearnersLost, WorkerFailed, WorkerLost
+from plumbob.cluster.failures import LearnersLost, RolloutsLost, WorkerFailed, WorkerLost
 from plumbob.core.activities import activities
 from plumbob.core.disk_errors import StorageFailed, storage_reason
-from plumbob.core.errors import RunFailed, UserError
+from plumbob.core.errors import RunFailed, UserError, first_line
 from plumbob.core.process_ends.crash_signals import crash_in
 from plumbob.core.spans import spans
 
@@ -69,6 +69,7 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
 
     Raises:
         UserError, RunFailed: what the actor itself raised.
+        RolloutsLost: what it was to be given is gone.
         StorageFailed: the disk that it wrote to is full or broken.
         WorkerLost: an actor died, or took longer than `timeout_s`.
         WorkerFailed: it failed otherwise.
@@ -105,6 +106,8 @@ def gather_ranks(calls: Sequence[Call], doing: str, timeout_s: float, setting: s
         return gather(calls, doing, timeout_s, setting)
     except WorkerLost as error:
         raise LearnersLost(str(error), error.oom_killed, error.crash) from error
+    except RolloutsLost as error:
+        raise LearnersLost(str(error)) from error  # Other ranks are at work on theirs, and wait for this one's.
     except WorkerFailed as error:
         if len(calls) == 1:
             raise
@@ -153,6 +156,8 @@ def result_of(call: Call, doing: str) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, UserError | RunFailed):
             raise error.cause from None
+        if isinstance(error.cause, ObjectLostError):
+            raise _rollouts_lost(call, doing, error.cause) from error
         reason, last = storage_reason(error.cause), last_lines(call.actor.log)
         if reason is not None:
             raise StorageFailed(f"{call.actor.name} failed while {doing}: {reason}") from error
@@ -165,10 +170,18 @@ def result_of(call: Call, doing: str) -> Any:
                 f"{call.actor.name} failed as it began: {reason}\n{last_lines(call.actor.log)}"
             ) from error
         raise _death(call, doing, error) from error
+    except ObjectLostError as error:
+        raise _rollouts_lost(call, doing, error) from error
     except OutOfMemoryError as error:
         raise _death(call, doing, error, oom_killed=call.actor.name) from error
     except RayError as error:
         raise _death(call, doing, error) from error
+
+
+def _rollouts_lost(call: Call, doing: str, error: ObjectLostError) -> RolloutsLost:
+    return RolloutsLost(
+        f"{call.actor.name}, {doing}: responses were lost with the host that had them: {first_line(error)}"
+    )
 
 
 def _death(call: Call, doing: str, error: RayError, oom_killed: str | None = None) -> WorkerLost:
@@ -179,6 +192,15 @@ def _death(call: Call, doing: str, error: RayError, oom_killed: str | None = Non
     ending = last_lines(log) if crash is None else _shown(log, crash.before)
     signal = None if crash is None else crash.signal
     return WorkerLost(f"{call.actor.name} died while {doing}: {why}\n{ending}", oom_killed, signal)
+
+
+def fetched(results: Sequence[Any]) -> list[Any]:
+    """Objects of the store. RolloutsLost where one is gone."""
+    try:
+        found: list[Any] = ray.get(list(results))
+    except ObjectLostError as error:
+        raise RolloutsLost(f"responses were lost with the host that had them: {first_line(error)}") from error
+    return found
 
 
 def wait_ignoring_results(results: Sequence[Any], timeout_s: float) -> None:

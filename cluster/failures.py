@@ -28,5 +28,9 @@ class UnfitHost(WorkerLost):
     """A worker could not begin on its host, where others of its kind could on theirs."""
 
 
+class RolloutsLost(RunFailed):
+    """Responses that were sampled are gone with the host that had them: their step has to be made again."""
+
+
 class LearnersLost(WorkerLost):
     """A learner rank was lost, and with it the group: what the others hold has to be read from a checkpoint again."""

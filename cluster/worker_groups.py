@@ -10,7 +10,7 @@ import ray
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plumbob.cluster.calls import Actor, Call, gather_ranks
+from plumbob.cluster.calls import Actor, Call, fetched, gather_ranks
 from plumbob.cluster.failures import LearnersLost
 from plumbob.cluster.fleet.pool import Pool
 from plumbob.cluster.fleet.work_queue import Preparation
@@ -19,16 +19,18 @@ from plumbob.core.atomic_files import replaced
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunFailed
 from plumbob.models.adapter import Adapter, FullWeights, ModelRole, PolicyWeights
-from plumbob.reward.scorer import Score, ScoreRequest
+from plumbob.reward.scorer import Score, Scorer, ScoreRequest, by_number, with_texts
 from plumbob.rollout.publish_proof import PublishProof
 from plumbob.rollout.requests import continuation
+from plumbob.rollout.rollout_heads import ChunkHeads, RolloutHead, RolloutRefs, heads_of
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan, join_rows, merge_updates, summed
+from plumbob.trainers.learner.ranks.rank_learner import Common, RankLearner, Result, Share
 
 
 class LearnerGroup:
-    """All ranks as one: satisfies `trainers.learner.learner_protocol.Learners`. What loses one raises LearnersLost.
+    """All ranks as one: `trainers.learner.ranks.rank_learner.RowLearners`. What loses one raises LearnersLost.
 
     Args:
         before_update: called before each; what it raises goes through.
@@ -67,6 +69,30 @@ class LearnerGroup:
             f"computing as {role or 'model'}", lambda handle: handle.compute.remote(shared, role, function)
         )
         return join_rows(parts, batch.num_rows)
+
+    @property
+    def num_ranks(self) -> int:
+        return len(self.actors)
+
+    def on_ranks(
+        self,
+        doing: str,
+        function: Callable[[RankLearner, Common, Share], Result],
+        common: Common,
+        shares: Sequence[Share],
+        rollouts: Sequence[RolloutRefs] = (),
+    ) -> list[Result]:
+        """What all are told goes into the object store once; rollouts that are there are fetched by each rank."""
+        self._before_update()
+        common, left, given = ray.put(common), iter(shares), iter(rollouts)
+
+        def call(handle: Any) -> Any:
+            refs = next(given, None)
+            if refs is None:
+                return handle.on_rank.remote(function, common, next(left))
+            return handle.on_rank.remote(function, common, next(left), refs.places, *refs.parts)
+
+        return self._compute(doing, call)
 
     def policy_weights(self, version: int) -> PolicyWeights:
         """Weights of the model itself are put into the object store bucket by bucket, and are not held here."""
@@ -114,7 +140,7 @@ def _of_names(handle: Any, version: int, names: Sequence[str]) -> Any:
 
 
 class SamplerGroup:
-    """All rollout workers as one: satisfies `rollout.requests.RolloutWorkers`.
+    """All rollout workers as one: satisfies `rollout.requests.RolloutWorkers` with whole rollouts.
 
     A version may be loaded by one thread while another samples: each worker takes it before its next chunk. Workers
     that sample in parts hand partial responses back, and whoever is free continues them.
@@ -139,6 +165,24 @@ class SamplerGroup:
         return self._pool.work(
             requests, self._chunk_size, lambda actor, chunk: actor.handle.sample.remote(chunk), "sampling", continuation
         )
+
+    def sample_apart(self, requests: Sequence[SampleRequest]) -> list[RolloutHead]:
+        """As `sample`; the rollouts stay where they were sampled, and the driver learns their heads.
+
+        A chunk's are one object of the driver's, which lives as long as one of its heads does.
+        """
+        self._before_sampling()
+        parts: dict[Any, Any] = {}
+
+        def call(actor: Actor, chunk: Sequence[SampleRequest]) -> Any:
+            heads, part = actor.handle.sample_apart.options(num_returns=2).remote(chunk)
+            parts[heads] = part
+            return heads
+
+        def joined(items: Sequence[SampleRequest], heads: Any, found: ChunkHeads) -> list[RolloutHead]:
+            return heads_of(items, found, parts.pop(heads))
+
+        return self._pool.work(requests, self._chunk_size, call, "sampling", continuation, joined)
 
     def load(self, weights: PolicyWeights) -> None:
         """One copy into the object store; a worker pulls it, loads it and proves what it holds before it samples."""
@@ -166,6 +210,19 @@ class SamplerGroup:
         self._pool.load(Preparation(lambda actor: actor.handle.serve_base.remote(), doing))
 
 
+class SamplersApart:
+    """Rollout workers as `rollout.requests.RolloutWorkers` whose rollouts stay elsewhere."""
+
+    def __init__(self, group: SamplerGroup) -> None:
+        self._group = group
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[RolloutHead]:
+        return self._group.sample_apart(requests)
+
+    def load(self, weights: PolicyWeights) -> None:
+        self._group.load(weights)
+
+
 def _check(proof: PublishProof, sent: PolicyWeights) -> None:
     """Raises RunFailed when a worker proved something else than what it was sent."""
     if proof.version != sent.version or proof.num_tensors != len(sent.tensors):
@@ -182,6 +239,21 @@ class ScorerGroup:
         self._pool, self._chunk_size = pool, chunk_size
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        return self._pool.work(
-            requests, self._chunk_size, lambda actor, chunk: actor.handle.score.remote(chunk), "scoring"
-        )
+        """Responses that are elsewhere are fetched by the scorer that takes them."""
+
+        def call(actor: Actor, chunk: Sequence[ScoreRequest]) -> Any:
+            numbered, parts = by_number(chunk)
+            return actor.handle.score.remote(numbered, *parts)
+
+        return self._pool.work(requests, self._chunk_size, call, "scoring")
+
+
+class ScorerHere:
+    """A scorer in the driver, which fetches the responses that are elsewhere."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        numbered, parts = by_number(requests)
+        return self._scorer.score(with_texts(numbered, fetched(parts)))

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from plumbob.core.errors import RunFailed
+from plumbob.rollout.rollout_records import Place, Rollout
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class ScoreRequest:
         form_prompts: reward model, by its name -> the prompt in the form of dialogue that it was trained on; one that
             is not there reads what the policy does.
         episode_reward: what an environment gave for it; None where none took part.
+        place: where the response is, which is not here: `response` is empty then; None where it is.
     """
 
     prompt: str
@@ -26,6 +28,7 @@ class ScoreRequest:
     row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     form_prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
     episode_reward: float | None = None
+    place: Place | None = None
 
     def pair_for(self, model: str) -> tuple[str, str]:
         """(prompt, response) for a reward model, by its name."""
@@ -74,6 +77,28 @@ def finite_scores(raw: Sequence[float], requests: Sequence[ScoreRequest]) -> lis
             broken,
         )
     return list(raw)
+
+
+def with_texts(requests: Sequence[ScoreRequest], parts: Sequence[Sequence[Rollout]]) -> list[ScoreRequest]:
+    """The requests with the responses that were elsewhere; of their places, `part` is a number in `parts`."""
+    return [
+        request
+        if request.place is None
+        else replace(request, response=parts[request.place.part][request.place.row].response, place=None)
+        for request in requests
+    ]
+
+
+def by_number(requests: Sequence[ScoreRequest]) -> tuple[list[ScoreRequest], list[Any]]:
+    """The requests with parts by number, as `with_texts` takes them, and these parts."""
+    numbers: dict[Any, int] = {}
+    numbered = [
+        request
+        if request.place is None
+        else replace(request, place=Place(numbers.setdefault(request.place.part, len(numbers)), request.place.row))
+        for request in requests
+    ]
+    return numbered, list(numbers)
 
 
 class Scorer(Protocol):

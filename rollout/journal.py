@@ -1,4 +1,4 @@
-"""The journal of a run: every response that was sampled to train on, token by token, in one Parquet file a step."""
+"""The journal of a run: every response that was sampled to train on, token by token, in Parquet, step by step."""
 
 import json
 import os
@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from plumbob.core.atomic_files import flush, make_folder
+from plumbob.core.atomic_files import flush
 from plumbob.core.errors import UserError
+from plumbob.rollout.journal_files import files_of, step_file, step_files, step_writers
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, FinishReason
 from plumbob.rollout.shaping_record import ShapingRecord
 
@@ -178,23 +179,17 @@ class JournalRow:
             raise ValueError(f"{self.prompt_id}: dropped {self.dropped!r} is none of {get_args(DropReason)}")
 
 
-def step_file(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:06d}.parquet"
-
-
-def step_files(folder: Path) -> list[Path]:
-    """Of all steps that the journal has, in order; none where there is no journal."""
-    # Past step 999,999 a name has more digits, and text would sort it before the others.
-    return sorted(folder.glob("step-*.parquet"), key=lambda path: (len(path.name), path.name))
-
-
 def write_step(folder: Path, step: int, rows: Sequence[JournalRow]) -> Path:
-    """Write one step's file, which appears whole or not at all; one that is there already is replaced."""
-    make_folder(folder)
-    path = step_file(folder, step)
+    """Write one step of one writer."""
+    with step_writers(folder, step, 1) as (path,):
+        write_rows(path, step, rows)
+    return step_file(folder, step)
+
+
+def write_rows(path: Path, step: int, rows: Sequence[JournalRow]) -> None:
+    """Write one writer's rows of a step, whole or not at all, and on the disk when this returns."""
     columns = [pa.array([_cell(row, step, column.name) for row in rows], column.type) for column in _SCHEMA]
     write_parquet(path, pa.Table.from_arrays(columns, schema=_SCHEMA))
-    return path
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
@@ -210,23 +205,30 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
 
 def read_step(path: Path) -> list[JournalRow]:
-    """The rows of one file, in the order in which they were written."""
+    """The rows of one step, in the order in which they were written."""
     return [_row(cells) for cells in read_table(path).to_pylist()]
 
 
 def read_journal(folder: Path) -> Iterator[tuple[int, JournalRow]]:
-    """(step, row) of all steps in order, one file in memory at a time."""
+    """(step, row) of all steps in order, one step in memory at a time."""
     for path in step_files(folder):
         for cells in read_table(path).to_pylist():
             yield cells["step"], _row(cells)
 
 
 def read_table(path: Path) -> pa.Table:
-    """One file as an Arrow table.
+    """One step as an Arrow table.
 
     Raises:
-        UserError: the file is not a journal.
+        UserError: a file is not a journal.
     """
+    tables = [_read_file(file) for file in files_of(path)]
+    if not tables:
+        raise UserError(f"{path}: is not a journal of rollouts: the folder has no part-*.parquet")
+    return pa.concat_tables(tables)
+
+
+def _read_file(path: Path) -> pa.Table:
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:

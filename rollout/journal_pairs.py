@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plumbob.core.errors import UserError
-from plumbob.rollout.journal import JOURNAL_FOLDER, JournalRow, step_files
+from plumbob.rollout.journal import JOURNAL_FOLDER, JournalRow
+from plumbob.rollout.journal_files import step_files
 
 
 class JournalPair(NamedTuple):

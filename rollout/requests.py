@@ -8,14 +8,18 @@ from typing import Protocol
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import PolicyWeights
 from plumbob.rollout.environments.environment_protocol import episode_seed
-from plumbob.rollout.rollout_records import PartialResponse, Rollout, SampleRequest
+from plumbob.rollout.rollout_heads import Response
+from plumbob.rollout.rollout_records import Rollout, SampleRequest
 
 
 class RolloutWorkers(Protocol):
     """All rollout workers as one."""
 
-    def sample(self, requests: Sequence[SampleRequest]) -> list[Rollout]:
-        """One whole response to each request, in their order; each token is of the version that its worker had then."""
+    def sample(self, requests: Sequence[SampleRequest]) -> Sequence[Response]:
+        """One whole response to each request, in their order; each token is of the version that its worker had then.
+
+        The tokens of all may be elsewhere.
+        """
 
     def load(self, weights: PolicyWeights) -> None:
         """Sync this version to every worker, which verifies it before it samples; returns when the first has.
@@ -58,12 +62,13 @@ def sample_requests(
     return requests
 
 
-def continuation(rollout: Rollout) -> SampleRequest | None:
+def continuation(response: Response) -> SampleRequest | None:
     """What asks for the rest of a partial response; None for one that is finished."""
-    if rollout.finish_reason != "partial":
+    if response.finish_reason != "partial":
         return None
-    started = PartialResponse(rollout.token_ids, rollout.logprobs, rollout.versions, rollout.action_mask)
-    return replace(rollout.request, partial=started)
+    started = response.as_started if isinstance(response, Rollout) else response.started
+    assert started is not None, "a partial response has begun"
+    return replace(response.request, partial=started)
 
 
 def partial_seed(request: SampleRequest) -> int:

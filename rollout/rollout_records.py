@@ -1,11 +1,15 @@
 """What sampling makes: one frozen record per response, and of an episode one per turn."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+BEGINNING = 320
+"""Letters of a response that its beginning has, at most."""
 
 FinishReason = Literal["stop", "length", "partial"]
 
@@ -64,6 +68,13 @@ class SampleRequest:
     version: int | None = None
 
 
+class Place(NamedTuple):
+    """Where a rollout is. Attributes: part: what fetches the rollouts of a chunk. row: its number among them."""
+
+    part: Any
+    row: int
+
+
 @dataclass(frozen=True)
 class EpisodeTurn:
     """One of the policy's turns in an episode, and what the environment made of it.
@@ -92,6 +103,10 @@ class EpisodeRecord:
 
     turns: tuple[EpisodeTurn, ...]
     failure: str | None = None
+
+    @property
+    def num_turns(self) -> int:
+        return len(self.turns)
 
     @property
     def reward(self) -> float:
@@ -127,3 +142,27 @@ class Rollout:
     action_mask: NDArray[np.bool_]
     worker: str
     episode: EpisodeRecord | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_actions(self) -> int:
+        """Of its tokens, those that the policy wrote."""
+        return int(self.action_mask.sum())
+
+    @property
+    def beginning(self) -> str:
+        """Of the text, as much as a person is shown during a run."""
+        return self.response[:BEGINNING]
+
+    @property
+    def as_started(self) -> PartialResponse:
+        """What there is, for whoever continues it."""
+        return PartialResponse(self.token_ids, self.logprobs, self.versions, self.action_mask)
+
+    @property
+    def token_digest(self) -> bytes:
+        """The same of responses with the same tokens."""
+        return hashlib.blake2b(self.token_ids.tobytes(), digest_size=16).digest()

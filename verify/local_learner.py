@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,34 @@ from plumbob.configs.runs import LearnerRun
 from plumbob.core.atomic_files import replaced
 from plumbob.core.host_network import LOOPBACK, listen_on
 from plumbob.models.adapter import ModelRole, PolicyWeights
+from plumbob.rollout.rollout_heads import RolloutRefs
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.learner.engine import Rank, join_group
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan, merge_updates
+from plumbob.trainers.learner.ranks.rank_learner import Common, OwnRows, RankLearner, Result, Share
 
 
 class OneRank:
-    """A single rank as `trainers.learner.learner_protocol.Learners`."""
+    """A single rank as `trainers.learner.ranks.rank_learner.RowLearners`."""
+
+    num_ranks = 1
 
     def __init__(self, learner: Learner) -> None:
-        self.learner = learner
+        self.learner, self._rank = learner, OwnRows(learner)
+
+    def on_ranks(
+        self,
+        doing: str,
+        function: Callable[[RankLearner, Common, Share], Result],
+        common: Common,
+        shares: Sequence[Share],
+        rollouts: Sequence[RolloutRefs] = (),
+    ) -> list[Result]:
+        for refs in rollouts:
+            self._rank.rollouts = refs.of(refs.parts)
+        return [function(self._rank, common, share) for share in shares]
 
     def update(self, batch: Any, plan: UpdatePlan) -> MergedUpdate:
         return merge_updates([self.learner.update(batch, plan)])

@@ -101,6 +101,7 @@ class Pool:
         call: Callable[[Actor, Sequence[Any]], Any],
         doing: str,
         remaining: Callable[[Any], Any | None] = lambda _: None,
+        joined: Callable[[Sequence[Any], Any, Any], Sequence[Any]] = lambda items, call, result: result,
     ) -> list[Any]:
         """Results of all items, in order; the arguments are those of `WorkBatch`.
 
@@ -109,7 +110,8 @@ class Pool:
             UserError, RunFailed: what a worker raised.
             RunFailed: too many were lost, there was no capacity for one within the bound, or `abandon` was called.
         """
-        batch, num_abandoned = WorkBatch(items, chunk_size, call, doing, remaining), self._num_abandoned
+        num_abandoned = self._num_abandoned
+        batch = WorkBatch(items, chunk_size, call, doing, remaining, joined)
         with self.membership.work_lock, self._shown(doing):
             self._polled_at = -TICK_S
             while not batch.is_done:
@@ -240,7 +242,8 @@ class Pool:
             else:
                 member.loaded_with = task.work
         elif task.work is batch:
-            member.num_items += batch.record_values(task.chunk, value)
+            values = batch.values_of(task.chunk, task.result, value)
+            member.num_items += batch.record_values(task.chunk, values)
 
     def _as_loss(self, member: Member, task: Task, error: Exception) -> WorkerLost | None:
         """What a member raised, as its loss; None where it would be the same on any other.

@@ -34,6 +34,7 @@ class WorkBatch:
     Args:
         call: starts work on items, without waiting; its result has one value for each.
         remaining: of a value, the item that is left to do where the value is not final; None where it is.
+        joined: (items, call, its result) -> a value for each item.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class WorkBatch:
         call: Callable[[Actor, Sequence[Any]], Any],
         doing: str,
         remaining: Callable[[Any], Any | None],
+        joined: Callable[[Sequence[Any], Any, Any], Sequence[Any]] = lambda items, call, result: result,
     ) -> None:
         self.call, self.doing = call, doing
         self._items, self._chunk_size, self._remaining = list(items), chunk_size, remaining
+        self._joined = joined
         indices = range(len(items))
         self._todo = deque(tuple(indices[start : start + chunk_size]) for start in indices[::chunk_size])
         self._unfinished: deque[int] = deque()
@@ -85,6 +88,10 @@ class WorkBatch:
 
     def items(self, chunk: Chunk) -> list[Any]:
         return [self._items[index] for index in chunk]
+
+    def values_of(self, chunk: Chunk, call: Any, result: Any) -> Sequence[Any]:
+        """Of a call's result, a value for each item of its chunk."""
+        return self._joined(self.items(chunk), call, result)
 
     def record_values(self, chunk: Chunk, values: Sequence[Any]) -> int:
         """Take the values of a chunk; how many of them are final."""

@@ -48,11 +48,14 @@ class LearnerWorker(Worker):
 
     def build(self, run: "LearnerRun") -> None:
         from plumbob.trainers.build import build_learner, models_of
+        from plumbob.trainers.learner.ranks.rank_learner import OwnRows
 
         self._check_host(models_of(run))
         self._learner: Any = None
+        self._rows: Any = None
         gc.collect()
         self._learner = build_learner(run, self._rank)
+        self._rows = OwnRows(self._learner)
 
     def update(self, batch: Any, plan: "UpdatePlan") -> "UpdateResult":
         result: UpdateResult = self._learner.update(batch, plan)
@@ -65,6 +68,19 @@ class LearnerWorker(Worker):
     def compute(self, batch: Any, role: "ModelRole | None", function: Callable[[Any, Any], Any]) -> NDArray[np.float32]:
         rows: NDArray[np.float32] = self._learner.compute(batch, role, function)
         return rows
+
+    def on_rank(
+        self,
+        function: Callable[[Any, Any, Any], Any],
+        common: Any,
+        share: Any,
+        places: tuple[tuple[int, int], ...] = (),
+        *parts: Any,
+    ) -> Any:
+        """A function of the loop's, on this rank and the rows that are its own, of which some come with the call."""
+        if parts:
+            self._rows.rollouts = [parts[part][row] for part, row in places]
+        return function(self._rows, common, share)
 
     def policy_weights(self, version: int, names: Sequence[str] | None = None) -> "PolicyWeights | None":
         """The policy, or of its own weights those asked for, on rank 0; the other ranks only take part."""

@@ -10,6 +10,7 @@ from plumbob.rollout.rollout_records import Rollout, SampleRequest
 
 if TYPE_CHECKING:
     from plumbob.rollout.publish_proof import PublishProof
+    from plumbob.rollout.rollout_heads import ChunkHeads
     from plumbob.rollout.samplers.sampler import SamplerSpec
 
 
@@ -37,6 +38,13 @@ class RolloutWorker(Worker):
         from plumbob.rollout.samplers.sampler import sample
 
         return sample(self._sampler, requests)
+
+    def sample_apart(self, requests: Sequence[SampleRequest]) -> "tuple[ChunkHeads, list[Rollout]]":
+        """As `sample`, in two: what the driver is to know, and the rest."""
+        from plumbob.rollout.rollout_heads import ChunkHeads
+
+        rollouts = self.sample(requests)
+        return ChunkHeads.of(rollouts), rollouts
 
     def load(self, weights: PolicyWeights) -> "PublishProof":
         return self._sampler.load(weights)

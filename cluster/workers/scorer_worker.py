@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plumbob.cluster.workers.worker import NO_SOURCES, Worker
-from plumbob.reward.scorer import Score, ScoreRequest
+from plumbob.reward.scorer import Score, ScoreRequest, with_texts
+from plumbob.rollout.rollout_records import Rollout
 
 if TYPE_CHECKING:
     from plumbob.configs.settings.rewards import Reward
@@ -34,7 +35,8 @@ class ScorerWorker(Worker):
 
         self._scorer = open_scorer(reward, "cuda" if torch.cuda.is_available() else "cpu", folder)
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        return self._scorer.score(requests)
+    def score(self, requests: Sequence[ScoreRequest], *parts: Sequence[Rollout]) -> list[Score]:
+        """Of responses that are in parts, by their numbers, or in the requests."""
+        return self._scorer.score(with_texts(requests, parts))
 
     def close(self) -> None: ...

@@ -215,9 +215,14 @@ class PpoSettings(OptimizerSettings):
         return self.minibatch_size // (self.samples_per_prompt if isinstance(self.estimator, RANKED) else 1)
 
     @property
+    def updates_per_epoch(self) -> int:
+        """Optimizer steps of one pass over a round's responses."""
+        return self.samples_per_step // self.minibatch_size
+
+    @property
     def updates_per_step(self) -> int:
         """Optimizer steps."""
-        return self.num_epochs * (self.samples_per_step // self.minibatch_size)
+        return self.num_epochs * self.updates_per_epoch
 
 
 OutputFile = Annotated[

@@ -11,7 +11,8 @@ from plumbob.console.report.html_page import html_table
 from plumbob.console.tables import interval, number, percent
 from plumbob.core.outside import from_outside
 from plumbob.core.statistics import Interval, mean_interval
-from plumbob.rollout.journal import JOURNAL_FOLDER, read_step, step_files
+from plumbob.rollout.journal import JOURNAL_FOLDER, read_step
+from plumbob.rollout.journal_files import step_files
 from plumbob.trainers.metrics.step_record import StepRecord
 
 HEADING = ("stage", "figure", "before", "after", "change, 95%")

@@ -8,7 +8,8 @@ from typing import Any
 
 from plumbob.console.tables import number
 from plumbob.core.outside import from_outside
-from plumbob.rollout.journal import JournalRow, read_step, step_files
+from plumbob.rollout.journal import JournalRow, read_step
+from plumbob.rollout.journal_files import step_files
 
 NUM_PROMPTS = 4
 NUM_RESPONSES = 3

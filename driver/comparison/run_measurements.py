@@ -15,7 +15,8 @@ from plumbob.core.outside import from_outside, read_json_object
 from plumbob.core.statistics import Z95
 from plumbob.driver.measures.response_tables import RESPONSES_DIGEST, digest_of_table
 from plumbob.driver.run_folder.folder import summary_of_finished
-from plumbob.rollout.journal import JOURNAL_FOLDER, step_files
+from plumbob.rollout.journal import JOURNAL_FOLDER
+from plumbob.rollout.journal_files import step_files
 
 INTERVAL = "_ci95"
 """Behind the name of a metric: its 95% interval."""

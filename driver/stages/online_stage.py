@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from plumbob.cluster.session import Session
+from plumbob.cluster.worker_groups import SamplersApart, ScorerHere
 from plumbob.configs.checks.input_checks import has_environment_part
 from plumbob.configs.checks.objective_checks import check_gold_reward
 from plumbob.configs.runs import PpoRun
@@ -107,7 +108,7 @@ def _start(
     return PpoWorkers(
         *run_concurrently(
             partial(context.listener.notify, context.stage),
-            lambda: session.start_samplers(spec, run.rollout),
+            lambda: SamplersApart(session.start_samplers(spec, run.rollout)),
             lambda: _scorer(session, run, rule, scored, context.folder / ANSWERS_FOLDER),
             lambda: session.start_learners(run),
         )
@@ -121,7 +122,7 @@ def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[R
         scorer = FormScorer(session.start_scorers(run.reward, answers), scored[0])
     if run.gold_reward is not None:
         return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.gold_reward, answers), scored[-1]))
-    return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
+    return scorer if rule is None else SecondRewardScorer(scorer, ScorerHere(open_scorer(RuleReward(rule), "cpu")))
 
 
 def _result(context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, workers: PpoWorkers) -> StageResult:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from plumbob.cluster.failures import LearnersLost
+from plumbob.cluster.failures import LearnersLost, RolloutsLost, WorkerLost
 from plumbob.cluster.session import Session
 from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.data.rendered_rows import RenderedRow
@@ -85,13 +85,18 @@ def run_stage(prepared: StageBody, context: StageContext) -> StageSummary:
 
 
 def _run_with_restarts(prepared: StageBody, context: StageContext) -> StageResult:
-    """A stage that lost its learners resumes from its newest checkpoint, as a resumed run does; other workers stay."""
+    """A stage that lost its learners, or responses, resumes from its newest checkpoint, as a resumed run does.
+
+    Other workers stay.
+    """
     while True:
         stop_signals.work_ended()  # Until its workers are there and begin, nothing is lost by stopping.
         try:
             return prepared(context)
         except LearnersLost as lost:
             context.session.replace_learners(lost)
+        except RolloutsLost as lost:
+            context.session.worker_lost(WorkerLost(str(lost)), "rollouts")
 
 
 def training_stage(

@@ -118,7 +118,7 @@ def test_a_trace_shows_who_was_at_what(going_on: subprocess.Popen[str], stage: S
     done = {(rows[event["tid"]].partition("-")[0], event["name"]) for event in events if event["ph"] == "X"}
     phases = ("sample", "score", "logprobs", "learn", "commit", "publish")
     assert {("driver", phase) for phase in phases} <= done
-    work = (("rollout", "sampling"), ("scorer", "scoring"), ("learner", "updating"), ("learner", "computing as policy"))
+    work = (("rollout", "sampling"), ("scorer", "scoring"), ("learner", "updating"), ("learner", "computing log-probs"))
     assert set(work) <= done
     # Whoever samples in a step does so within that step's phase.
     (sampled, *_) = [event for event in events if event.get("name") == "sampling" and event["ph"] == "X"]

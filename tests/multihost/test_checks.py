@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plumbob.rollout.journal import JournalRow, step_file, write_step
+from plumbob.rollout.journal import JournalRow, write_step
+from plumbob.rollout.journal_files import step_file
 from plumbob.trainers.learner.checkpoint import Checkpoints, DamagedError, Files, on_disk
 from tests.multihost.faults.checks import Undisturbed, check_complete, check_equal, check_published, newest_files
 from tests.multihost.faults.kinds import check_said, unsaid

@@ -157,7 +157,8 @@ def exchanged(run: PpoRun, *arguments: Any) -> Tensor:
 
 
 KL_TO, GRADE = "plumbob.models.forward.vocabulary._kl_to", "plumbob.trainers.online.objective.grade"
-SHARED = {"EOS out of the mask": Bug(replaced=("plumbob.trainers.online.ppo.collate_rollouts", without_eos))}
+COLLATE = "plumbob.trainers.online.ranks.rank_step.collate_rollouts"
+SHARED = {"EOS out of the mask": Bug(replaced=(COLLATE, without_eos))}
 BUGS: Mapping[str, Mapping[str, Bug]] = {
     "full": {
         **SHARED,

@@ -99,7 +99,7 @@ def without_eos(*arguments: Any) -> Trajectories:
 
 
 def with_cut_ones(
-    estimator: Estimator, rewards: Tensor, values: Tensor | None, action_mask: Tensor, groups: Tensor
+    estimator: Estimator, rewards: Tensor, values: Tensor | None, action_mask: Tensor, groups: Tensor, *_: Any
 ) -> Estimate:
     """Responses that are not learnt from stay in their group's mean: each of their tokens has some reward, the KL's."""
     found = estimate(estimator, rewards, values, action_mask | (rewards != 0), groups)
@@ -120,13 +120,13 @@ def with_gradient(ratio: Tensor, logprobs: Tensor, advantages: Tensor, cap: floa
     return Surrogate(ratio.clamp(max=cap) * advantages * logprobs, ratio > cap)
 
 
-EXPERIENCE = "plumbob.trainers.online.experience"
+EXPERIENCE, RANK_STEP = "plumbob.trainers.online.experience", "plumbob.trainers.online.ranks.rank_step"
 BUGS = {
     "beta 10% too large": Bug(stronger),
     "gamma 0.95": Bug(discounted),
     "temperature 1.1": Bug(hotter),
-    "the wrong reference": Bug(replaced=("plumbob.trainers.online.ppo.compute_logprobs_and_values", wrong_reference)),
-    "EOS out of the mask": Bug(replaced=("plumbob.trainers.online.ppo.collate_rollouts", without_eos)),
+    "the wrong reference": Bug(replaced=(f"{RANK_STEP}.compute_logprobs_and_values", wrong_reference)),
+    "EOS out of the mask": Bug(replaced=(f"{RANK_STEP}.collate_rollouts", without_eos)),
     "responses weigh the same": Bug(weighed),
     "tokens weigh the same": Bug(counted),
     "cut responses learnt from": Bug(lambda run: with_ppo(run, mask_truncated=False)),

@@ -75,17 +75,17 @@ def stronger(run: PpoRun) -> PpoRun:
     return BUGS["beta 10% too large"].settings(run) if run.ppo.kl.coefficient else stronger_loss(run)
 
 
-def exchanged(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+def exchanged(rewards: Tensor, action_mask: Tensor, groups: Tensor, *_: Any) -> Tensor:
     return -best_and_worst(rewards, action_mask, groups)
 
 
-def of_first_two(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+def of_first_two(rewards: Tensor, action_mask: Tensor, groups: Tensor, *_: Any) -> Tensor:
     """The better of a group's first two responses against the other, whatever the rest are worth."""
     place = torch.stack([(groups[:row] == group).sum() for row, group in enumerate(groups)])
     return best_and_worst(rewards, action_mask & (place < 2)[:, None], groups)
 
 
-def swapped_on_ties(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+def swapped_on_ties(rewards: Tensor, action_mask: Tensor, groups: Tensor, *_: Any) -> Tensor:
     """Chosen and rejected exchanged where several are the best: an order that puts equal ones the other way round."""
     found = best_and_worst(rewards, action_mask, groups)
     totals = torch.where(action_mask, rewards, 0.0).sum(dim=1)
@@ -96,7 +96,7 @@ def swapped_on_ties(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Ten
     return found
 
 
-def with_tied_groups(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+def with_tied_groups(rewards: Tensor, action_mask: Tensor, groups: Tensor, *_: Any) -> Tensor:
     """A group of equal returns gives a pair too: its first response against its last."""
     found = best_and_worst(rewards, action_mask, groups)
     for group in groups.unique():

@@ -10,6 +10,7 @@ from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import FixedKl, Rloo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
+from plumbob.trainers.learner.ranks.rank_learner import OwnRows
 from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.experience import Experience, make_experience
 from plumbob.trainers.online.objective import compute_logprobs_and_values
@@ -47,7 +48,7 @@ class Found(NamedTuple):
 
 def experience_of(run: PpoRun, learners: OneRank, responses: StepResponses) -> Experience:
     trajectories = collate_rollouts(responses.rollouts, EOS)
-    computed = compute_logprobs_and_values(learners, trajectories, 1.0, False, None)
+    computed = compute_logprobs_and_values(OwnRows(learners.learner), trajectories, 1.0, False, None)
     scores = torch.tensor([score.total for score in responses.scores])
     beta, limit = run.ppo.kl.coefficient, run.rollout.max_tokens
     return make_experience(trajectories, scores, computed, run.ppo, beta, STEPS, limit)[0]

@@ -10,6 +10,7 @@ import numpy as np
 from plumbob.cluster.calls import wait_until
 from plumbob.models.adapter import Adapter
 from plumbob.rollout.publish_proof import PublishProof
+from plumbob.rollout.rollout_heads import ChunkHeads
 from plumbob.rollout.rollout_records import NOT_STARTED, FinishReason, Rollout, SampleRequest
 from tests.support.ray_worker import TIMEOUT_S
 
@@ -40,6 +41,10 @@ class PartialWorker:
         if self._holds_in.get(self._name) == self._num_calls:
             assert self._released.wait(TIMEOUT_S)
         return [self._sliced(request) for request in requests]
+
+    def sample_apart(self, requests: list[SampleRequest]) -> tuple[ChunkHeads, list[Rollout]]:
+        rollouts = self.sample(requests)
+        return ChunkHeads.of(rollouts), rollouts
 
     def _sliced(self, request: SampleRequest) -> Rollout:
         began = request.partial

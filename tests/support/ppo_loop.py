@@ -26,11 +26,11 @@ from plumbob.rollout.samplers.sampler import SamplerSpec, sample
 from plumbob.rollout.samplers.transformers_sampler import TransformersSampler
 from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Checkpoints
-from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.online.objective import rows_to_probe
 from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
 from plumbob.trainers.online.ppo_input import PpoInput
+from plumbob.trainers.online.ranks.rank_step import learn_rows
 from plumbob.trainers.online.recorder import PpoRecorder
 from plumbob.verify.local_learner import OneRank
 from tests.support.learner_ranks import this_rank
@@ -159,10 +159,14 @@ class Learning(OneRank):
         super().__init__(learner)
         self._pace, self._progress, self._step = pace, progress, 0
 
-    def update(self, batch: Any, plan: UpdatePlan) -> MergedUpdate:
-        self._progress.until(lambda: self._pace.learner(self._step, self._progress), f"samples to learn {self._step}")
-        self._step += 1
-        return super().update(batch, plan)
+    def on_ranks(
+        self, doing: str, function: Callable[..., Any], common: Any, shares: Sequence[Any], rollouts: Any = ()
+    ) -> list[Any]:
+        if function is learn_rows:
+            what = f"samples to learn {self._step}"
+            self._progress.until(lambda: self._pace.learner(self._step, self._progress), what)
+            self._step += 1
+        return super().on_ranks(doing, function, common, shares, rollouts)
 
 
 def small_run(model: str, max_staleness: int, changes: Mapping[str, Any], tuning: AnyTuning = LORA) -> PpoRun:

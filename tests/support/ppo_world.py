@@ -19,8 +19,9 @@ from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.trainers.algorithms.whole_batch import ONE_RANK
 from plumbob.trainers.learner.checkpoint import Checkpoints, Files, read_checkpoint
-from plumbob.trainers.learner.learner_protocol import MergedUpdate
+from plumbob.trainers.learner.learner_protocol import UpdateResult
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.online.collection.collector import StepResponses
@@ -41,12 +42,15 @@ class DriverDeathError(Exception):
 
 
 class FakePpoWorld:
-    """Samplers, scorer, learners and recorder in one, with a diary of what they were asked.
+    """Samplers, scorer, learners of one rank and recorder in one, with a diary of what they were asked.
 
     Args:
         num_ahead: batches that are sampled and scored before a step is learnt from, beside its own; None does not wait
             for any.
     """
+
+    num_ranks, batch, kept = 1, ONE_RANK, None
+    rollouts: Sequence[Rollout] = ()
 
     def __init__(self, num_ahead: int | None, num_steps: int) -> None:
         self._num_ahead, self._num_left = num_ahead, num_steps
@@ -109,6 +113,13 @@ class FakePpoWorld:
             self._scored.release()
         self._num_left -= 1
 
+    def on_ranks(
+        self, doing: str, function: Callable[..., Any], common: Any, shares: Sequence[Any], rollouts: Any = ()
+    ) -> list[Any]:
+        for refs in rollouts:
+            self.rollouts = refs.of(refs.parts)
+        return [function(self, common, share) for share in shares]
+
     def compute(self, batch: Any, role: Any, function: Callable[..., Any]) -> np.ndarray:
         if role == "policy":
             self._wait_for_scores()
@@ -119,7 +130,7 @@ class FakePpoWorld:
         shape = (rows, 2, columns) if function is forward_with_entropies else (rows, columns)
         return np.full(shape, number, np.float32)
 
-    def update(self, batch: Any, plan: Any) -> MergedUpdate:
+    def update(self, batch: Any, plan: Any) -> UpdateResult:
         self.diary.append("learn")
         if self.broken_rows:
             raise NotFinite("the policy's loss is nan", self.broken_rows)
@@ -127,7 +138,7 @@ class FakePpoWorld:
         self.minibatch_sizes.append(plan.minibatch_size)
         self.scales.append(plan.learning_rate_scale)
         self.seeds.append(plan.seed)
-        return MergedUpdate({}, {})
+        return UpdateResult({}, {})
 
     def policy_weights(self, version: int) -> Adapter:
         return Adapter(version, {}, {})

@@ -17,7 +17,8 @@ import uvicorn
 
 from plumbob.console.web.server import ui_app
 from plumbob.core.host_network import LOOPBACK, listening_socket
-from plumbob.rollout.journal import JOURNAL_FOLDER, read_table, step_file, write_step
+from plumbob.rollout.journal import JOURNAL_FOLDER, read_table, write_step
+from plumbob.rollout.journal_files import step_file
 from tests.support.finished_run import journal_rows
 
 TOKEN = "only-for-this-test"

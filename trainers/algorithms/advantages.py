@@ -2,7 +2,7 @@
 
 `estimate` takes one estimator of `configs.settings.algorithms`. The critic's looks at each token's state; the others
 compare whole responses, with one another in their group or over the batch, and need none. Rows without an action token
-belong to no group and to no statistic.
+belong to no group and to no statistic. Where a batch lies on several ranks, each gives the rows that are its own.
 """
 
 from typing import NamedTuple, assert_never
@@ -22,6 +22,7 @@ from plumbob.configs.settings.algorithms import (
     ReinforcePlusPlusBaseline,
     Rloo,
 )
+from plumbob.trainers.algorithms.whole_batch import ONE_RANK, WholeBatch, masked_mean, masked_variance
 
 TIE = 1e-5
 """Rewards of a group that differ by less than this share of the largest (or of 1) are the same but for rounding."""
@@ -39,7 +40,12 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    estimator: Estimator, rewards: Tensor, values: Tensor | None, action_mask: Tensor, groups: Tensor
+    estimator: Estimator,
+    rewards: Tensor,
+    values: Tensor | None,
+    action_mask: Tensor,
+    groups: Tensor,
+    batch: WholeBatch = ONE_RANK,
 ) -> Estimate:
     """The advantages of a whole batch by the estimator chosen.
 
@@ -48,26 +54,27 @@ def estimate(
             - log policy. Its advantages have no baseline: at the teacher they are all 0, whatever is sampled.
         values: of the critic, which `Gae` alone has.
         groups: rows with the same number response the same prompt.
+        batch: that these rows are of.
     """
     match estimator:
         case Gae():
             assert values is not None, "generalised advantage estimation has a critic"
             advantages, returns = gae(rewards, values, action_mask, estimator.gamma, estimator.lam)
-            return Estimate(whiten(advantages, action_mask) if estimator.whiten else advantages, returns)
+            return Estimate(whiten(advantages, action_mask, batch) if estimator.whiten else advantages, returns)
         case ReinforcePlusPlus():
-            return Estimate(whiten(returns_to_go(rewards, action_mask, estimator.gamma), action_mask), None)
+            return Estimate(whiten(returns_to_go(rewards, action_mask, estimator.gamma), action_mask, batch), None)
         case ReinforcePlusPlusBaseline():
-            return Estimate(group_baseline(rewards, action_mask, groups), None)
+            return Estimate(group_baseline(rewards, action_mask, groups, batch), None)
         case Rloo():
-            return Estimate(leave_one_out(rewards, action_mask, groups), None)
+            return Estimate(leave_one_out(rewards, action_mask, groups, batch), None)
         case Grpo():
-            return Estimate(group_standardised(rewards, action_mask, groups, estimator.std_eps), None)
+            return Estimate(group_standardised(rewards, action_mask, groups, estimator.std_eps, batch), None)
         case DrGrpo():
-            return Estimate(group_centred(rewards, action_mask, groups), None)
+            return Estimate(group_centred(rewards, action_mask, groups, batch), None)
         case BestOfN():
-            return Estimate(best_and_worst(rewards, action_mask, groups).clamp(min=0), None)
+            return Estimate(best_and_worst(rewards, action_mask, groups, batch).clamp(min=0), None)
         case OnlineDpo():
-            return Estimate(best_and_worst(rewards, action_mask, groups), None)
+            return Estimate(best_and_worst(rewards, action_mask, groups, batch), None)
         case Distillation():
             return Estimate(returns_to_go(rewards, action_mask, estimator.gamma), None)
         case _:
@@ -113,29 +120,31 @@ def returns_to_go(rewards: Tensor, action_mask: Tensor, gamma: float) -> Tensor:
 # ------------------------------------------------------------------------------------------------------ whole responses
 
 
-def group_centred(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+def group_centred(rewards: Tensor, action_mask: Tensor, groups: Tensor, batch: WholeBatch = ONE_RANK) -> Tensor:
     """A_i = R_i - mean(R of the group) on every token of response i (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783)."""
-    return _on_tokens(_centred(rewards, action_mask, groups).centred, action_mask)
+    return _on_tokens(_centred(rewards, action_mask, groups, batch).centred, action_mask, batch)
 
 
-def leave_one_out(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+def leave_one_out(rewards: Tensor, action_mask: Tensor, groups: Tensor, batch: WholeBatch = ONE_RANK) -> Tensor:
     """A_i = R_i - mean(R of the group's others) = n/(n-1) (R_i - mean) (RLOO, Ahmadian et al. 2024, arXiv 2402.14740).
 
     A response that is alone in its group has nothing to be compared with: 0.
     """
-    group = _centred(rewards, action_mask, groups)
-    return _on_tokens(group.centred * group.size / (group.size - 1).clamp(min=1), action_mask)
+    group = _centred(rewards, action_mask, groups, batch)
+    return _on_tokens(group.centred * group.size / (group.size - 1).clamp(min=1), action_mask, batch)
 
 
-def group_standardised(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: float) -> Tensor:
+def group_standardised(
+    rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: float, batch: WholeBatch = ONE_RANK
+) -> Tensor:
     """A_i = (R_i - mean) / (std + eps) of the group (GRPO, Shao et al. 2024, arXiv 2402.03300, section 4.1.2).
 
     The standard deviation is the sample's, of n - 1: the paper does not say, and published code takes this one.
     """
-    group = _centred(rewards, action_mask, groups)
-    squares = _sums(group.centred.square(), groups)
+    group = _centred(rewards, action_mask, groups, batch)
+    squares = _sums(group.centred.square(), group.numbers)
     std = (squares / (group.size - 1).clamp(min=1)).sqrt()
-    return _on_tokens(group.centred / (std + eps), action_mask)
+    return _on_tokens(group.centred / (std + eps), action_mask, batch)
 
 
 def standardised_parts(
@@ -155,30 +164,31 @@ def standardised_parts(
     return weights[:, None] * torch.stack(places)
 
 
-def group_baseline(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: float = 1e-8) -> Tensor:
+def group_baseline(
+    rewards: Tensor, action_mask: Tensor, groups: Tensor, batch: WholeBatch = ONE_RANK, eps: float = 1e-8
+) -> Tensor:
     """A_i = (R_i - mean of the group) / std (REINFORCE++ with group baseline, Hu 2025, arXiv 2501.03262).
 
     The standard deviation is over all action tokens of the batch, each of which carries its response's R_i - mean. No
     second mean is taken off: it would be a baseline that prefers short responses or long ones.
     """
-    centred = group_centred(rewards, action_mask, groups)
-    return centred * torch.rsqrt(masked_variance(centred, action_mask) + eps)
+    centred = group_centred(rewards, action_mask, groups, batch)
+    return centred * torch.rsqrt(masked_variance(centred, action_mask, batch) + eps)
 
 
-def best_and_worst(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> Tensor:
+def best_and_worst(rewards: Tensor, action_mask: Tensor, groups: Tensor, batch: WholeBatch = ONE_RANK) -> Tensor:
     """1 on every token of the response with the highest return of its group, -1 on those of the lowest, else 0.
 
     The chosen and the rejected response of online DPO (Guo et al. 2024, arXiv 2402.04792); the best alone is RAFT's
     (Dong et al. 2023, arXiv 2304.06767). Of returns that are the same but for rounding the first in the group counts:
     a group's responses are drawn alike, so that none is preferred. A group of equal returns has neither.
     """
-    has_action = action_mask.any(dim=1)
-    totals = torch.where(action_mask, rewards.double(), 0.0).sum(dim=1)
+    totals, has_action, groups = _of_all(rewards, action_mask, groups, batch)
     high, low, rounding = _range(totals, has_action, groups)
     differs = has_spread(totals, has_action, groups)
     is_high = differs & (totals >= high - rounding)
     is_low = differs & (totals <= low + rounding) & ~is_high
-    return _on_tokens(_first(is_high, groups).double() - _first(is_low, groups).double(), action_mask)
+    return _on_tokens(_first(is_high, groups).double() - _first(is_low, groups).double(), action_mask, batch)
 
 
 def has_spread(totals: Tensor, has_action: Tensor, groups: Tensor) -> Tensor:
@@ -208,19 +218,32 @@ def _first(flags: Tensor, groups: Tensor) -> Tensor:
 
 
 class _Group(NamedTuple):
-    """Attributes: float64 [B]. centred: R - mean of the group, 0 for rows without an action. size: its responses."""
+    """Of all rows of the batch.
+
+    Attributes:
+        centred: R - mean of the group, 0 for rows without an action, float64 [B].
+        size: the group's responses, float64 [B].
+        numbers: of the groups, int64 [B].
+    """
 
     centred: Tensor
     size: Tensor
+    numbers: Tensor
 
 
-def _centred(rewards: Tensor, action_mask: Tensor, groups: Tensor) -> _Group:
-    """Whole returns less their group's mean; exactly 0 where they are the same but for rounding."""
-    has_action = action_mask.any(dim=1)
+def _of_all(rewards: Tensor, action_mask: Tensor, groups: Tensor, batch: WholeBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Of all rows of the batch: whole returns, float64 [B], which have an action, bool [B], and their groups."""
     totals = torch.where(action_mask, rewards.double(), 0.0).sum(dim=1)
+    found = batch.gather(torch.stack([totals, action_mask.any(dim=1).double(), groups.double()], dim=1))
+    return found[:, 0], found[:, 1] > 0, found[:, 2].long()
+
+
+def _centred(rewards: Tensor, action_mask: Tensor, groups: Tensor, batch: WholeBatch) -> _Group:
+    """Whole returns less their group's mean; exactly 0 where they are the same but for rounding."""
+    totals, has_action, groups = _of_all(rewards, action_mask, groups, batch)
     size = _sums(has_action.double(), groups)
     mean = _sums(totals, groups) / size.clamp(min=1)
-    return _Group(torch.where(has_spread(totals, has_action, groups), totals - mean, 0.0), size)
+    return _Group(torch.where(has_spread(totals, has_action, groups), totals - mean, 0.0), size, groups)
 
 
 def _sums(x: Tensor, groups: Tensor) -> Tensor:
@@ -235,29 +258,19 @@ def _extremes(x: Tensor, groups: Tensor, reduce: str) -> Tensor:
     return torch.zeros_like(x).scatter_reduce(0, members, x, reduce, include_self=False)[members]
 
 
-def _on_tokens(advantages: Tensor, action_mask: Tensor) -> Tensor:
-    """A response's advantage [B] on each of its action tokens, float32 [B, T]."""
-    return torch.where(action_mask, advantages.float()[:, None], 0.0)
+def _on_tokens(advantages: Tensor, action_mask: Tensor, batch: WholeBatch) -> Tensor:
+    """Of all responses' advantages, [B], those of this rank's, on each of their action tokens, float32 [b, T]."""
+    return torch.where(action_mask, batch.own(advantages).float()[:, None], 0.0)
 
 
 # --------------------------------------------------------------------------------------------------------- the batch
 
 
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the True cells of `mask`; 0 where there are none."""
-    return torch.where(mask, x.float(), 0.0).sum() / mask.sum().clamp(min=1)
-
-
-def masked_variance(x: Tensor, mask: Tensor) -> Tensor:
-    """Variance over the True cells of `mask`, divided by their number; 0 where there are none."""
-    return masked_mean((x - masked_mean(x, mask)).square(), mask)
-
-
-def whiten(x: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+def whiten(x: Tensor, mask: Tensor, batch: WholeBatch = ONE_RANK, eps: float = 1e-8) -> Tensor:
     """(x - mean) / sqrt(variance + eps) over all True cells of the batch, 0 elsewhere.
 
     The variance is divided by the number of cells, not by one less, so that one cell alone gives 0. Cells that are all
     equal carry no signal and become 0.
     """
-    centred = torch.where(mask, x.float() - masked_mean(x, mask), 0.0)
-    return centred * torch.rsqrt(masked_variance(x, mask) + eps)
+    centred = torch.where(mask, x.float() - masked_mean(x, mask, batch), 0.0)
+    return centred * torch.rsqrt(masked_variance(x, mask, batch) + eps)

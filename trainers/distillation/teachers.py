@@ -21,8 +21,8 @@ from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.loading import OpenedPolicy, open_policy
 from plumbob.models.tuning.adapter_support import check_beside_few_bits, check_learner
-from plumbob.rollout.rollout_records import Rollout
-from plumbob.trainers.algorithms.advantages import masked_mean
+from plumbob.rollout.rollout_heads import Response
+from plumbob.trainers.algorithms.whole_batch import ONE_RANK, WholeBatch, masked_mean
 
 if TYPE_CHECKING:
     from plumbob.models.policy import PolicyModel
@@ -79,7 +79,7 @@ def _check_names(run: PpoRun, prompts: Sequence[EncodedPrompt]) -> None:
         )
 
 
-def teacher_numbers(run: PpoRun, rollouts: Sequence[Rollout], rows: Mapping[str, Mapping[str, Any]]) -> Tensor | None:
+def teacher_numbers(run: PpoRun, rollouts: Sequence[Response], rows: Mapping[str, Mapping[str, Any]]) -> Tensor | None:
     """The number of each response's teacher, int64 [B]; None where the policy does not learn from any.
 
     Args:
@@ -93,20 +93,23 @@ def teacher_numbers(run: PpoRun, rollouts: Sequence[Rollout], rows: Mapping[str,
     return torch.tensor([numbers[_name_in(rows[one.request.prompt_id], run.teachers_by)] for one in rollouts])
 
 
-def teacher_metrics(run: PpoRun, log_ratios: Tensor, mask: Tensor, numbers: Tensor) -> dict[str, float]:
+def teacher_metrics(
+    run: PpoRun, log_ratios: Tensor, mask: Tensor, numbers: Tensor, batch: WholeBatch = ONE_RANK
+) -> dict[str, float]:
     """`TEACHER_KL` of a step, and of each teacher that graded in it, where there are several.
 
     Args:
         log_ratios: log policy - log teacher of each token, [B, T].
         mask: bool [B, T].
         numbers: of each row's teacher, [B].
+        batch: that these rows are of.
     """
-    found = {TEACHER_KL: masked_mean(log_ratios, mask).item()}
+    found = {TEACHER_KL: masked_mean(log_ratios, mask, batch).item()}
     if len(run.teachers) > 1:
         for number, teacher in enumerate(run.teachers):
             own = mask & (numbers == number)[:, None]
-            if own.any():
-                found[f"{TEACHER_KL}/{teacher.name}"] = masked_mean(log_ratios, own).item()
+            if batch.gather(own.any(dim=1)).any():
+                found[f"{TEACHER_KL}/{teacher.name}"] = masked_mean(log_ratios, own, batch).item()
     return found
 
 

@@ -41,10 +41,19 @@ def with_replay(text: PackedText | None, batch: B, step: int, seed: int) -> "B |
     Args:
         step: 0-based; every step has batches of as many rows.
     """
+    return beside(batch, replay_blocks(text, batch.num_rows, step, seed))
+
+
+def replay_blocks(text: PackedText | None, num_rows: int, step: int, seed: int) -> TokenBatch | None:
+    """The blocks of a step's rows, as `with_replay` takes them; None where nothing is replayed."""
     if text is None:
-        return batch
-    index = endless_order(len(text.blocks), step * batch.num_rows, batch.num_rows, seed)
-    return WithReplay(batch, text.batch_of(index))
+        return None
+    return text.batch_of(endless_order(len(text.blocks), step * num_rows, num_rows, seed))
+
+
+def beside(batch: B, blocks: TokenBatch | None) -> "B | WithReplay[B]":
+    """The batch with a block beside each row."""
+    return batch if blocks is None else WithReplay(batch, blocks)
 
 
 def prepare_replay(settings: ReplaySettings | None, opened: OpenedModel) -> PackedText | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,21 +17,38 @@ from plumbob.configs.settings.workers import LearnerRankSettings
 from plumbob.core.atomic_files import flush_all
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import NotFinite
-from plumbob.data.batch import Batch
+from plumbob.data.batch import Batch, Prompts
 from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.idle_reference import IdleReference
 from plumbob.models.tuning.starts.start_buffers import start_buffers
+from plumbob.trainers.algorithms.whole_batch import WholeBatch
 from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import in_buckets, on_disk_meanwhile, open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
 from plumbob.trainers.learner.export import Artifact, PolicyAdapter
 from plumbob.trainers.learner.learner_protocol import B, LossTerm, UpdatePlan, UpdateResult, add_partial_means
-from plumbob.trainers.learner.micro_batches import cut_evenly
+from plumbob.trainers.learner.micro_batches import Rows, cut_evenly, cut_own
 from plumbob.trainers.learner.token_values import FIRST, TokenLog
 
 CRITIC = ("value",)
 """Parameter groups left out of export and weight sync: the critic's."""
+
+
+class Minibatch(NamedTuple):
+    """What one rank computes of an optimizer step.
+
+    Attributes:
+        batch: rows of which this rank's are some.
+        row_ids: what each of them is called in messages and measures, [S].
+        parts: this rank's micro-batches, as rows of it; as many on every rank.
+        counts: what each pass's sums are divided by, of the whole step.
+    """
+
+    batch: Batch
+    row_ids: Rows
+    parts: list[Rows]
+    counts: list[float]
 
 
 class Learner:
@@ -64,28 +81,66 @@ class Learner:
             NotFinite: a loss or a gradient is not finite. No optimizer step was taken with it.
             ValueError: the batch cannot be cut as planned.
         """
-        if batch.num_rows % plan.minibatch_size or plan.minibatch_size % self.rank.world_size:
+        self._check_cut(batch.num_rows, plan)
+
+        def dealt(batch: Batch, index: Rows) -> Minibatch:
+            minibatch = batch.rows(index)
+            mine, counts = self.rows_of_rank(len(index)), [max(p.count(minibatch), 1.0) for p in self.loss_terms]
+            parts = [mine[micro_batch] for micro_batch in self.micro_batches(minibatch)]
+            return Minibatch(minibatch, index, parts, counts)
+
+        order, num_rows = np.random.default_rng(plan.seed), batch.num_rows
+        epochs = [order.permutation(num_rows).reshape(-1, plan.minibatch_size) for _ in range(plan.num_epochs)]
+        return self._update(batch, plan, epochs, dealt)
+
+    def update_own(self, batch: Batch, plan: UpdatePlan, whole: WholeBatch) -> UpdateResult:
+        """As `update`, on a batch that lies on all ranks in blocks of as many rows: these are this rank's own.
+
+        Each minibatch takes one of every so many rows that stand side by side, as many as there are minibatches: as
+        many of each rank's block, however many ranks there are. Rows are named by their places in this rank's block.
+        """
+        self._check_cut(batch.num_rows * self.rank.world_size, plan)
+
+        def dealt(batch: Batch, index: Rows) -> Minibatch:
+            minibatch = batch.rows(index)
+            sums = whole.gather(torch.tensor([[p.count(minibatch) for p in self.loss_terms]], dtype=torch.float64))
+            counts = sums.sum(dim=0).clamp(min=1.0).tolist()
+            return Minibatch(minibatch, index, self._own_micro_batches(minibatch, whole), counts)
+
+        num_minibatches = batch.num_rows * self.rank.world_size // plan.minibatch_size
+        side_by_side = np.arange(batch.num_rows).reshape(-1, num_minibatches)
+        first = len(side_by_side) * self.rank.index
+        order, strata = np.random.default_rng(plan.seed), len(side_by_side) * self.rank.world_size
+        places = np.tile(np.arange(num_minibatches), (strata, 1))
+        drawn = [order.permuted(places, axis=1)[first : first + len(side_by_side)] for _ in range(plan.num_epochs)]
+        return self._update(batch, plan, [np.take_along_axis(side_by_side, each, axis=1).T for each in drawn], dealt)
+
+    def _check_cut(self, num_rows: int, plan: UpdatePlan) -> None:
+        if num_rows % plan.minibatch_size or plan.minibatch_size % self.rank.world_size:
             raise ValueError(
-                f"{batch.num_rows} rows, minibatches of {plan.minibatch_size} and {self.rank.world_size} ranks: "
+                f"{num_rows} rows, minibatches of {plan.minibatch_size} and {self.rank.world_size} ranks: "
                 f"each must divide the one before it"
             )
+
+    def _update(
+        self, batch: Batch, plan: UpdatePlan, epochs: Sequence[Rows], dealt: Callable[[Batch, Rows], Minibatch]
+    ) -> UpdateResult:
+        """Optimizer steps over minibatches, the rows [n, S] of each epoch's as `dealt` has them for this rank."""
         torch.manual_seed((plan.seed * self.rank.world_size + self.rank.index) % 2**64)  # As many as it takes.
         self.model.train()
-        order = np.random.default_rng(plan.seed)
         partial_means: dict[str, list[float]] = {}
         norms: dict[str, list[float]] = {}
         tokens = TokenLog(plan.num_epochs)
-        for epoch in range(plan.num_epochs):
+        for epoch, minibatches in enumerate(epochs):
             tokens.epoch = epoch
             if epoch == 1:
                 batch = batch.in_later_epochs()
-            shuffled = order.permutation(batch.num_rows)
-            for index in shuffled.reshape(-1, plan.minibatch_size):
-                for name, partial_mean in self._accumulate(batch.rows(index), index, tokens).items():
+            for index in minibatches:
+                for name, partial_mean in self._accumulate(dealt(batch, index), tokens).items():
                     partial_means.setdefault(name, []).append(partial_mean)
                 for name, norm in self._step(plan).items():
                     norms.setdefault(name, []).append(norm)
-        num_steps = plan.num_epochs * (batch.num_rows // plan.minibatch_size)
+        num_steps = sum(map(len, epochs))
         return UpdateResult(
             {
                 name: values[0] if name.startswith(FIRST) else sum(values) / num_steps
@@ -104,24 +159,20 @@ class Learner:
         with torch.no_grad():
             for micro_batch in self.micro_batches(batch):
                 index = mine[micro_batch]
-                own = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
+                real = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
                 for p, count in zip(self.loss_terms, counts, strict=True):
                     with self._in_role(p.role):
-                        sums = p.loss_sum(self.forward, batch.rows(own if len(own) else index))
-                    add_partial_means(partial_means, sums, count if len(own) else math.inf)
+                        sums = p.loss_sum(self.forward, batch.rows(real if len(real) else index))
+                    add_partial_means(partial_means, sums, count if len(real) else math.inf)
         return partial_means
 
-    def _accumulate(self, minibatch: Batch, row_ids: NDArray[np.int64], tokens: TokenLog) -> dict[str, float]:
-        """Backward every loss term of every micro-batch of this rank. `row_ids`: each row's index in the batch."""
-        counts = [max(p.count(minibatch), 1.0) for p in self.loss_terms]
-        partial_means: dict[str, float] = {}
-        mine = self.rows_of_rank(minibatch.num_rows)
-        micro_batches = self.micro_batches(minibatch)
-        for micro_batch in micro_batches:
-            index = mine[micro_batch]
-            rows = minibatch.rows(index)
+    def _accumulate(self, minibatch: Minibatch, tokens: TokenLog) -> dict[str, float]:
+        """Backward every loss term of every micro-batch of this rank's rows."""
+        row_ids, counts, partial_means = minibatch.row_ids, minibatch.counts, dict[str, float]()
+        for index in minibatch.parts:
+            rows = minibatch.batch.rows(index)
             for p, count in zip(self.loss_terms, counts, strict=True):
-                is_last = micro_batch is micro_batches[-1] and p is self.loss_terms[-1]
+                is_last = index is minibatch.parts[-1] and p is self.loss_terms[-1]
                 with self._in_role(p.role):
                     sums = p.loss_sum(self.forward, rows)
                     if not torch.isfinite(sums.loss):
@@ -150,13 +201,28 @@ class Learner:
     def compute(self, batch: B, role: ModelRole | None, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
         """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective.
 
-        Passes of training use the update's precision (`autocast`). A reward model's calibration (no role) and the
-        baselines of an evaluation (nothing is trained) use the weights' own.
+        What an update will be compared with is in the update's precision. What is compared with responses from
+        elsewhere is not: a reward model's calibration (no role), and an evaluation's baseline (nothing is trained).
         """
+        return self._computed(batch, self.rows_of_rank(batch.num_rows), self.micro_batches(batch), role, function)
+
+    def compute_own(
+        self, batch: B, role: ModelRole | None, function: Callable[[Any, B], Tensor], whole: WholeBatch
+    ) -> NDArray[np.float32]:
+        """As `compute`, of rows that are all this rank's, [b, ...]; each rank has as many."""
+        return self._computed(batch, np.arange(batch.num_rows), self._own_micro_batches(batch, whole), role, function)
+
+    def _computed(
+        self,
+        batch: B,
+        mine: Rows,
+        micro_batches: Sequence[Rows],
+        role: ModelRole | None,
+        function: Callable[[Any, B], Tensor],
+    ) -> NDArray[np.float32]:
+        """Of the rows `mine` of a batch, in micro-batches of positions among them."""
         forward = self.forward if role is not None and self.loss_terms else self.plain_forward
         self.model.eval()
-        mine = self.rows_of_rank(batch.num_rows)
-        micro_batches = self.micro_batches(batch)
         with torch.no_grad(), self._in_role(role):
             parts = [
                 function(forward, batch.rows(mine[micro_batch])).float().cpu().numpy() for micro_batch in micro_batches
@@ -255,7 +321,20 @@ class Learner:
 
     def micro_batches(self, batch: Batch) -> list[NDArray[np.int64]]:
         """The micro-batches of this rank's rows, as positions among them; as many on every rank."""
-        may_share = isinstance(self.model, PolicyModel) and self.model.shares_prompts
-        prompts = batch.prompts if may_share else None
         size, device = self.settings.micro_batch_size, self.engine.device.type
-        return cut_evenly(self._rows_of_ranks(batch.num_rows), batch.lengths, prompts, size, device)[self.rank.index]
+        return cut_evenly(self._rows_of_ranks(batch.num_rows), batch.lengths, self._prompts(batch), size, device)[
+            self.rank.index
+        ]
+
+    def _own_micro_batches(self, batch: Batch, whole: WholeBatch) -> list[Rows]:
+        """As `micro_batches`, of a batch whose rows are all this rank's."""
+
+        def largest(own: int) -> int:
+            return int(whole.gather(torch.tensor([own])).max())
+
+        size, device = self.settings.micro_batch_size, self.engine.device.type
+        return cut_own(batch.lengths, self._prompts(batch), size, device, largest)
+
+    def _prompts(self, batch: Batch) -> Prompts | None:
+        may_share = isinstance(self.model, PolicyModel) and self.model.shares_prompts
+        return batch.prompts if may_share else None

@@ -4,7 +4,7 @@ Rows of like length stand together, or rows with the same prompt, whichever leav
 micro-batch ends is found by dynamic programming over that order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,19 @@ def cut_evenly(
     ]
     most = max(map(len, cuts))
     return [_split(cut, lengths[rows], most) for cut, rows in zip(cuts, rows_of_ranks, strict=True)]
+
+
+def cut_own(
+    lengths: Rows, prompts: Prompts | None, size: int, device: str, largest: Callable[[int], int]
+) -> list[Rows]:
+    """The micro-batches of one rank's rows, as `cut_evenly` cuts them, as positions among these rows.
+
+    Args:
+        lengths, prompts: of this rank's rows alone; each rank has as many.
+        largest: a number of each rank's -> the largest of them, which all have to ask for.
+    """
+    cut = _shortest(lengths, prompts, size * largest(int(lengths.max())), PASS_TOKENS[device])
+    return _split(cut, lengths, largest(len(cut)))
 
 
 def _shortest(lengths: Rows, prompts: Prompts | None, budget: int, pass_tokens: int) -> list[Rows]:

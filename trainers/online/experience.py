@@ -17,23 +17,23 @@ from plumbob.configs.settings.algorithms import Distillation, Estimator
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.models.padding import columns_in_use
-from plumbob.trainers.algorithms.advantages import estimate, masked_mean, masked_variance
+from plumbob.trainers.algorithms.advantages import estimate
 from plumbob.trainers.algorithms.importance_sampling import ImportanceWeights, importance_weights
 from plumbob.trainers.algorithms.kl import kl_estimate
 from plumbob.trainers.algorithms.reward_shaping import EarnedRewards, shaped_rewards, token_rewards
+from plumbob.trainers.algorithms.whole_batch import ONE_RANK, WholeBatch, masked_mean, masked_variance
 from plumbob.trainers.online.step_metrics import ExperienceStats
-from plumbob.trainers.online.trajectories import Trajectories, check_finite, check_fresh
+from plumbob.trainers.online.trajectories import (
+    ComparedRows,
+    Trajectories,
+    check_finite,
+    check_fresh,
+    largest_gap,
+    sampler_gaps,
+)
 
 COMPUTED = ("logprobs", "ref_logprobs", "values")
 """Of `LogprobsAndValues`, what every action has."""
-
-
-@dataclass(frozen=True)
-class ComparedRows:
-    """Rows of the batch whose log-probs under the policy are the learner's own: `index` [n], `logprobs` [n, T]."""
-
-    index: NDArray[np.int64]
-    logprobs: Tensor
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,9 @@ def make_experience(
     learner_version: int,
     max_tokens: int,
     turn_reward_scale: float = 0.0,
+    batch: WholeBatch = ONE_RANK,
 ) -> MadeExperience:
-    """Rewards, advantages and weights of one step's whole batch.
+    """Rewards, advantages and weights of a step's rows: all of them, or those of this rank, by statistics of all.
 
     Args:
         scores: float [B], the scorer's total of each response.
@@ -157,14 +158,15 @@ def make_experience(
         learner_version: the version that the update starts from.
         max_tokens: the length limit of responses.
         turn_reward_scale: what the rewards of an episode's turns count in its score, which has them already.
+        batch: that these rows are of.
 
     Raises:
         StaleRollouts: a token is older than `ppo.max_staleness` versions, or newer than the learner.
         NotFinite: a score, or a number at an action token, is NaN or infinite.
     """
     mask = trajectories.action_mask
-    check_fresh(trajectories, learner_version, ppo.max_staleness)
-    _check_numbers(trajectories, scores, computed)
+    check_fresh(trajectories, learner_version, ppo.max_staleness, batch)
+    _check_numbers(trajectories, scores, computed, batch)
     logprobs = torch.where(mask, computed.logprobs.float(), 0.0)
     ref_logprobs = torch.where(mask, computed.ref_logprobs.float(), 0.0)
     values = None if computed.values is None else torch.where(mask, computed.values.float(), 0.0)
@@ -179,7 +181,7 @@ def make_experience(
     rewards = token_rewards(shaped.rewards, turn_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
     if computed.graded is not None:
         rewards = torch.where(mask, computed.graded.logprobs.float() - logprobs, 0.0)
-    advantages, returns = estimate(ppo.estimator, rewards, values, learnt, trajectories.groups)
+    advantages, returns = estimate(ppo.estimator, rewards, values, learnt, trajectories.groups, batch)
     importance = importance_weights(ppo.importance, logprobs, trajectories.sampler_logprobs, mask)
     experience = Experience(
         input_ids=trajectories.input_ids,
@@ -194,19 +196,19 @@ def make_experience(
         teachers=computed.graded.numbers if computed.graded and learns_whole_kl(ppo.estimator) else None,
         asks_entropies=computed.entropies is None,
     )
-    stats = _stats(trajectories, scores, computed.compared, experience, kl, rewards, importance)
+    stats = _stats(trajectories, scores, computed.compared, experience, kl, rewards, importance, batch)
     earned = EarnedRewards(scores, shaped if computed.graded is None else None, rewards)
     return MadeExperience(experience, stats, earned)
 
 
-def _check_numbers(trajectories: Trajectories, scores: Tensor, computed: LogprobsAndValues) -> None:
-    check_finite("scores", scores)
+def _check_numbers(trajectories: Trajectories, scores: Tensor, computed: LogprobsAndValues, batch: WholeBatch) -> None:
+    check_finite("scores", scores, batch)
     named = {"sampler_logprobs": trajectories.sampler_logprobs}
     if computed.graded is not None:
         named["teacher_logprobs"] = computed.graded.logprobs
     for name, tensor in (named | {name: getattr(computed, name) for name in COMPUTED}).items():
         if tensor is not None:
-            check_finite(name, torch.where(trajectories.action_mask, tensor, 0.0))
+            check_finite(name, torch.where(trajectories.action_mask, tensor, 0.0), batch)
 
 
 def learns_whole_kl(estimator: Estimator) -> bool:
@@ -264,36 +266,36 @@ def _stats(
     kl: Tensor,
     rewards: Tensor,
     importance: ImportanceWeights,
+    batch: WholeBatch,
 ) -> ExperienceStats:
     mask = trajectories.action_mask
     has_action = mask.any(dim=1)
-    gap, gap_mask = sampler_gap(trajectories, compared), mask[compared.index]
+    gaps = sampler_gaps(trajectories, compared)
+    counts = batch.gather(torch.stack([has_action.long(), mask.sum(dim=1)], dim=1))
+
+    def mean(x: Tensor, cells: Tensor) -> float:
+        return masked_mean(x, cells, batch).item()
+
     return ExperienceStats(
-        num_responses=int(has_action.sum()),
-        num_empty=int((~has_action).sum()),
-        num_tokens=int(mask.sum()),
-        score_mean=masked_mean(scores, has_action).item(),
-        score_std=masked_variance(scores.float(), has_action).sqrt().item(),
-        kl_mean=masked_mean(kl.sum(dim=1), has_action).item(),
-        return_mean=masked_mean(rewards.sum(dim=1), has_action).item(),
-        missing_eos_share=masked_mean(~trajectories.ends_with_eos, has_action).item(),
-        response_tokens_mean=masked_mean(mask.sum(dim=1), has_action).item(),
-        sampler_gap_mean=masked_mean(gap, gap_mask).item(),
-        sampler_gap_max=gap.max().item(),
-        importance_cut_share=masked_mean(importance.is_cut, mask).item(),
-        explained_variance=explained_variance(experience.critic, experience.action_mask),
+        num_responses=int(counts[:, 0].sum()),
+        num_empty=int((counts[:, 0] == 0).sum()),
+        num_tokens=int(counts[:, 1].sum()),
+        score_mean=mean(scores, has_action),
+        score_std=masked_variance(scores.float(), has_action, batch).sqrt().item(),
+        kl_mean=mean(kl.sum(dim=1), has_action),
+        return_mean=mean(rewards.sum(dim=1), has_action),
+        missing_eos_share=mean(~trajectories.ends_with_eos, has_action),
+        response_tokens_mean=mean(mask.sum(dim=1), has_action),
+        sampler_gap_mean=mean(gaps.sizes, gaps.mask),
+        sampler_gap_max=largest_gap(gaps, batch),
+        importance_cut_share=mean(importance.is_cut, mask),
+        explained_variance=explained_variance(experience.critic, experience.action_mask, batch),
     )
 
 
-def sampler_gap(trajectories: Trajectories, compared: ComparedRows) -> Tensor:
-    """|log pi_learner - log pi_sampler| [n, T] of the rows compared, in nats; 0 outside the action mask."""
-    mask, sampler = trajectories.action_mask[compared.index], trajectories.sampler_logprobs[compared.index]
-    return torch.where(mask, compared.logprobs.float() - sampler, 0.0).abs()
-
-
-def explained_variance(critic: CriticTargets | None, mask: Tensor) -> float | None:
+def explained_variance(critic: CriticTargets | None, mask: Tensor, batch: WholeBatch = ONE_RANK) -> float | None:
     if critic is None:
         return None
-    spread = masked_variance(critic.returns, mask).item()
-    error = masked_variance(critic.returns - critic.values, mask).item()
+    spread = masked_variance(critic.returns, mask, batch).item()
+    error = masked_variance(critic.returns - critic.values, mask, batch).item()
     return 1 - error / spread if spread > 0 else 0.0

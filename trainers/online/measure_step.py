@@ -1,26 +1,24 @@
-"""Measuring a step: what its responses, the learner's forwards over them and its update amount to."""
+"""Measuring a step: what its responses, their tokens and its update amount to."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from plumbob.reward.gold_reward import GOLD_PART
 from plumbob.reward.scorer import Score
 from plumbob.reward.services.judge_answers import TOKEN_COUNTS
-from plumbob.rollout.rollout_records import Rollout
+from plumbob.rollout.rollout_heads import Response
 from plumbob.trainers.online.collection.collector import StepResponses
-from plumbob.trainers.online.experience import LogprobsAndValues
+from plumbob.trainers.online.ranks.token_figures import TokenFigures
 from plumbob.trainers.online.step_metrics import ExperienceStats, RoundMetrics, StepMetrics
 
 
 def measure_step(
     responses: StepResponses,
-    computed: LogprobsAndValues,
+    figures: TokenFigures,
     stats: ExperienceStats,
     update: Mapping[str, float],
-    version: int,
     seconds: float,
     rounds: RoundMetrics | None,
 ) -> StepMetrics:
@@ -28,11 +26,10 @@ def measure_step(
 
     Args:
         update: what the learners measured, and the step's `kl_coefficient` and `learning_rate`.
-        version: the one that the update started from.
+        figures: of the step's tokens.
         seconds: since the step before.
     """
     rollouts, objective = responses.rollouts, dict(update)
-    behind = versions_behind(rollouts, version)
     return StepMetrics(
         experience=stats,
         kl_coefficient=objective.pop("kl_coefficient"),
@@ -40,12 +37,12 @@ def measure_step(
         policy_grad_norm=objective.pop("policy_grad_norm", None),
         update_kl=objective.pop("update_kl", None),
         rounds=rounds,
-        entropy=entropy(rollouts, computed),
+        entropy=figures.entropy,
         repeated_share=repeated_share(rollouts),
         gold_reward=gold_reward(responses.scores),
-        staleness_mean=float(behind.mean(dtype=np.float64)),
-        staleness_max=float(behind.max(initial=0)),
-        sampler_gap_fresh=fresh_gap(rollouts, computed, version),
+        staleness_mean=figures.staleness_mean,
+        staleness_max=figures.staleness_max,
+        sampler_gap_fresh=figures.sampler_gap_fresh,
         sampler_gap_rms=objective.pop("sampler_gap_rms", None),
         sampler_idle_s=responses.sampler_idle_s,
         tokens_per_s=stats.num_tokens / seconds,
@@ -53,18 +50,9 @@ def measure_step(
     )
 
 
-def entropy(rollouts: Sequence[Rollout], computed: LogprobsAndValues) -> float:
-    """The mean of -log pi of a sampled token, in nats."""
-    logprobs = [
-        response_of(rollout, own.numpy())[rollout.action_mask]
-        for rollout, own in zip(rollouts, computed.logprobs, strict=True)
-    ]
-    return -float(np.concatenate(logprobs).mean(dtype=np.float64))
-
-
-def repeated_share(rollouts: Sequence[Rollout]) -> float:
+def repeated_share(rollouts: Sequence[Response]) -> float:
     """Of the responses, those that stand in the step more than once, whatever their prompts."""
-    times = Counter(rollout.token_ids.tobytes() for rollout in rollouts)
+    times = Counter(rollout.token_digest for rollout in rollouts)
     return sum(count for count in times.values() if count > 1) / len(rollouts)
 
 
@@ -99,7 +87,7 @@ def episode_metrics(responses: StepResponses) -> dict[str, float]:
     if not episodes:
         return {}
     return {
-        "episode_turns": sum(len(episode.turns) for episode in episodes) / len(episodes),
+        "episode_turns": sum(episode.num_turns for episode in episodes) / len(episodes),
         "environment_failures": float(sum(episode.failure is not None for episode in episodes)),
     }
 
@@ -122,28 +110,3 @@ def kinds_of_failures(reasons: Sequence[str]) -> str:
     """How often which: `3 x time-out, 1 x ValueError`; the kind of a reason is what it says up to a colon."""
     counts = Counter(reason.partition(":")[0] for reason in reasons)
     return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
-
-
-def versions_behind(rollouts: Sequence[Rollout], version: int) -> NDArray[np.int32]:
-    """How many versions each token that the policy wrote is behind `version`, which learnt from them."""
-    behind: NDArray[np.int32] = version - np.concatenate([one.versions[one.action_mask] for one in rollouts])
-    return behind
-
-
-def fresh_gap(rollouts: Sequence[Rollout], computed: LogprobsAndValues, version: int) -> float:
-    """Mean |log pi_learner - log pi_sampler| in nats over the tokens compared that `version` itself made; 0 without."""
-    compared = computed.compared
-    gaps = [
-        np.abs(response_of(rollout, own.numpy()) - rollout.logprobs)[
-            rollout.action_mask & (rollout.versions == version)
-        ]
-        for rollout, own in zip((rollouts[row] for row in compared.index), compared.logprobs, strict=True)
-    ]
-    found = np.concatenate(gaps)
-    return float(found.mean(dtype=np.float64)) if len(found) else 0.0
-
-
-def response_of(rollout: Rollout, row: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The response's part of a row [T] of the padded batch."""
-    start = len(rollout.request.prompt_ids)
-    return row[start : start + len(rollout.token_ids)]

@@ -13,17 +13,16 @@ from torch import Tensor
 from plumbob.configs.settings.algorithms import RANKED, BestOfN, Distillation, Estimator, OnlineDpo, critic_of
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.data.batch import Batch, Prompts, prompts_before
-from plumbob.rollout.rollout_records import Rollout
+from plumbob.rollout.rollout_heads import Response
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
 from plumbob.trainers.algorithms.preference_losses import check_users_loss, load_users_loss
-from plumbob.trainers.learner.learner_protocol import Learners, LossSum, LossTerm
+from plumbob.trainers.learner.learner_protocol import LossSum, LossTerm
+from plumbob.trainers.learner.ranks.rank_learner import RankLearner
 from plumbob.trainers.learner.token_values import FIRST, TokenMeasures
 from plumbob.trainers.online.experience import (
-    ComparedRows,
     Experience,
     LogprobsAndValues,
     TeacherLogprobs,
-    sampler_gap,
 )
 from plumbob.trainers.online.objectives.movement import movement
 from plumbob.trainers.online.objectives.ranked_responses import (
@@ -33,7 +32,7 @@ from plumbob.trainers.online.objectives.ranked_responses import (
     response_pairs,
 )
 from plumbob.trainers.online.objectives.teacher_kl import teacher_kl_sum
-from plumbob.trainers.online.trajectories import Trajectories
+from plumbob.trainers.online.trajectories import ComparedRows, Trajectories, largest_gap, sampler_gaps
 
 MAX_TRUSTED_GAP = 1e-4
 """Nats between sampler and learner at a token, up to which the one's log-probs stand for the other's.
@@ -148,7 +147,7 @@ def total_weight(batch: Experience) -> float:
     return float(batch.loss_weights[batch.action_mask].double().sum())
 
 
-def rows_to_probe(rollouts: Sequence[Rollout], step: int, chunk_size: int) -> NDArray[np.int64]:
+def rows_to_probe(rollouts: Sequence[Response], step: int, chunk_size: int) -> NDArray[np.int64]:
     """By which rows a step's sampler is compared with the learner, in the batch's order.
 
     The longest response, one of each chunk, so of every worker, and of all by length every sixteenth, from first ones
@@ -157,7 +156,7 @@ def rows_to_probe(rollouts: Sequence[Rollout], step: int, chunk_size: int) -> ND
     Args:
         chunk_size: responses that one worker samples together.
     """
-    by_length = sorted(range(len(rollouts)), key=lambda row: -len(rollouts[row].token_ids))
+    by_length = sorted(range(len(rollouts)), key=lambda row: -rollouts[row].num_tokens)
     chunks = [range(len(rollouts))[start : start + chunk_size] for start in range(0, len(rollouts), chunk_size)]
     of_chunks = {chunk[step % len(chunk)] for chunk in chunks}
     chosen = {by_length[0], *of_chunks, *by_length[step % PROBED_SHARE :: PROBED_SHARE]}
@@ -165,7 +164,7 @@ def rows_to_probe(rollouts: Sequence[Rollout], step: int, chunk_size: int) -> ND
 
 
 def compute_logprobs_and_values(
-    learners: Learners,
+    rank: RankLearner,
     trajectories: Trajectories,
     temperature: float,
     has_critic: bool,
@@ -173,40 +172,43 @@ def compute_logprobs_and_values(
     teachers: Tensor | None = None,
 ) -> LogprobsAndValues:
     """Log-probs under the policy, the reference and the teachers, and the critic's values, of sampled tokens before the
-    update.
+    update: of the rows that are this rank's.
 
     Args:
-        probed: rows whose log-probs the learner computes too. Where the mismatch is at most MAX_TRUSTED_GAP, the
-            sampler's are used as pi_old of all rows; else, and where None are probed, it computes them all.
+        probed: rows by which the sampler's own log-probs are tried, and taken for the policy's if they hold on all
+            ranks. The learner computes them all where they do not, or None are probed.
         teachers: the number of each row's, int64 [B]; None where there are none.
     """
     batch = TrajectoryBatch(trajectories.input_ids, trajectories.attention_mask, trajectories.action_mask, temperature)
-    held = None if probed is None else probe(learners, trajectories, batch, probed)
+    held = None if probed is None else probe(rank, trajectories, batch, probed)
     logprobs, entropies = trajectories.sampler_logprobs, None
     if held is None:
-        logprobs, entropies = torch.from_numpy(learners.compute(batch, "policy", forward_with_entropies)).unbind(dim=1)
+        logprobs, entropies = torch.from_numpy(rank.compute(batch, "policy", forward_with_entropies)).unbind(dim=1)
     return LogprobsAndValues(
         logprobs=logprobs,
         probed=held,
-        ref_logprobs=torch.from_numpy(learners.compute(batch, "reference", forward_actions)),
-        values=torch.from_numpy(learners.compute(batch, "value", forward_actions)) if has_critic else None,
-        graded=None if teachers is None else grade(learners, batch, teachers),
+        ref_logprobs=torch.from_numpy(rank.compute(batch, "reference", forward_actions)),
+        values=torch.from_numpy(rank.compute(batch, "value", forward_actions)) if has_critic else None,
+        graded=None if teachers is None else grade(rank, batch, teachers),
         entropies=entropies,
     )
 
 
-def grade(learners: Learners, batch: "TrajectoryBatch", teachers: Tensor) -> TeacherLogprobs:
-    logprobs = learners.compute(replace(batch, teachers=teachers), "teacher", forward_actions)
+def grade(rank: RankLearner, batch: "TrajectoryBatch", teachers: Tensor) -> TeacherLogprobs:
+    logprobs = rank.compute(replace(batch, teachers=teachers), "teacher", forward_actions)
     return TeacherLogprobs(teachers, torch.from_numpy(logprobs))
 
 
 def probe(
-    learners: Learners, trajectories: Trajectories, batch: "TrajectoryBatch", index: NDArray[np.int64]
+    rank: RankLearner, trajectories: Trajectories, batch: "TrajectoryBatch", index: NDArray[np.int64]
 ) -> ComparedRows | None:
-    """The learner's own log-probs of these rows; None where the sampler's are further off than is trusted."""
-    logprobs = torch.from_numpy(learners.compute(batch.rows(index), "policy", forward_actions))
-    compared = ComparedRows(index, logprobs)
-    return compared if sampler_gap(trajectories, compared).max() <= MAX_TRUSTED_GAP else None  # Not where it is NaN.
+    """The learner's own log-probs of these rows; None where a rank's sampler is further off than is trusted."""
+    most = int(rank.batch.gather(torch.tensor([len(index)])).max())
+    asked = np.resize(index if len(index) else np.zeros(1, np.int64), most)  # As many forwards on every rank.
+    logprobs = torch.from_numpy(rank.compute(batch.rows(asked), "policy", forward_actions))
+    compared = ComparedRows(index, logprobs[: len(index)])
+    largest = largest_gap(sampler_gaps(trajectories, compared), rank.batch)
+    return compared if largest <= MAX_TRUSTED_GAP else None  # Not where it is NaN.
 
 
 @dataclass(frozen=True)

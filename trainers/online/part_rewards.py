@@ -11,8 +11,11 @@ from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Distillation
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import CombinedReward
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.reward.scorer import Score
-from plumbob.trainers.algorithms.advantages import masked_mean, masked_variance, standardised_parts
+from plumbob.rollout.rollout_heads import Response
+from plumbob.trainers.algorithms.advantages import standardised_parts
+from plumbob.trainers.algorithms.whole_batch import masked_mean, masked_variance
 from plumbob.trainers.online.step_metrics import ExperienceStats
 
 
@@ -60,6 +63,17 @@ def turn_reward_scale(run: PpoRun) -> float:
         return 0.0
     weights = [part.weight for part in reward.parts if isinstance(part.reward, EnvironmentPart)]
     return run.ppo.shaping.scale * sum(weights)
+
+
+def have_actions(rollouts: Sequence[Response]) -> Tensor:
+    """bool [B], False where the policy wrote nothing."""
+    return torch.tensor([rollout.num_actions > 0 for rollout in rollouts])
+
+
+def are_learnt(ppo: PpoSettings, rollouts: Sequence[Response]) -> Tensor:
+    """bool [B], False where the policy wrote nothing, or what was cut is left out."""
+    is_kept = torch.tensor([rollout.finish_reason == "stop" or not ppo.mask_truncated for rollout in rollouts])
+    return have_actions(rollouts) & is_kept
 
 
 def with_totals(run: PpoRun, stats: ExperienceStats, scores: Sequence[Score], has_action: Tensor) -> ExperienceStats:

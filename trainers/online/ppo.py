@@ -4,37 +4,38 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from plumbob.configs.runs import PpoRun
-from plumbob.configs.settings.algorithms import critic_of
 from plumbob.core.errors import NUM_NAMED, NotFinite
 from plumbob.data.prompts import PromptCursor
 from plumbob.reward.scorer import Scorer
+from plumbob.rollout.journal_files import check_written, step_writers
 from plumbob.rollout.requests import RolloutWorkers
-from plumbob.rollout.rollout_records import Rollout
+from plumbob.rollout.rollout_heads import Response
 from plumbob.trainers.algorithms.kl import initial_coefficient, next_coefficient
-from plumbob.trainers.distillation.teachers import teacher_metrics, teacher_numbers
-from plumbob.trainers.forgetting.replay import with_replay
+from plumbob.trainers.distillation.teachers import teacher_numbers
+from plumbob.trainers.forgetting.replay import replay_blocks
 from plumbob.trainers.learner.checkpoint import Checkpoint, Checkpoints
-from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan, update_seed
+from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results, update_seed
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
+from plumbob.trainers.learner.ranks.rank_learner import RowLearners
 from plumbob.trainers.online.collection.async_collector import AsyncCollector
 from plumbob.trainers.online.collection.collector import Collector, StepResponses
 from plumbob.trainers.online.collection.sample_ledger import SampleLedger
-from plumbob.trainers.online.experience import make_experience, train_masks
 from plumbob.trainers.online.objective import (
     MAX_TRUSTED_GAP,
-    compute_logprobs_and_values,
     rows_to_probe,
-    train_rows,
 )
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
-from plumbob.trainers.online.part_rewards import combined_scores, turn_reward_scale, with_totals
+from plumbob.trainers.online.part_rewards import are_learnt, combined_scores, have_actions, with_totals
 from plumbob.trainers.online.ppo_input import PpoInput
+from plumbob.trainers.online.ranks.dealing import Deal
+from plumbob.trainers.online.ranks.rank_step import StepOrder, evaluate_rows, learn_rows, write_rows
 from plumbob.trainers.online.recorder import PpoRecorder
-from plumbob.trainers.online.token_journal.journal_rows import StepUpdate
-from plumbob.trainers.online.trajectories import collate_rollouts
+from plumbob.trainers.online.trajectories import group_numbers
 
 
 class PpoState:
@@ -83,7 +84,7 @@ class PpoWorkers:
 
     samplers: RolloutWorkers
     scorer: Scorer
-    learners: Learners
+    learners: RowLearners
 
 
 def run_ppo(
@@ -123,63 +124,62 @@ def run_ppo_asynchronous(
 
 
 def learn(
-    run: PpoRun, pad_id: int, responses: StepResponses, state: PpoState, learners: Learners, recorder: PpoRecorder
+    run: PpoRun, pad_id: int, responses: StepResponses, state: PpoState, learners: RowLearners, recorder: PpoRecorder
 ) -> None:
-    """From responses and their scores to the next policy version and the next KL coefficient."""
-    ppo = run.ppo
-    trajectories = collate_rollouts(responses.rollouts, pad_id)
-    with recorder.phase("logprobs"):
-        has_critic = critic_of(ppo.estimator) is not None
-        chunk_size, uses_sampler = run.rollout.chunk_size, uses_sampler_logprobs(state, responses.rollouts)
-        probed = rows_to_probe(responses.rollouts, state.step, chunk_size) if uses_sampler else None
-        teachers = teacher_numbers(run, responses.rollouts, responses.rows)
-        computed = compute_logprobs_and_values(
-            learners, trajectories, run.rollout.temperature, has_critic, probed, teachers
-        )
-    has_action = trajectories.action_mask.any(dim=1)
-    is_trained = train_masks(trajectories, ppo.mask_truncated)[1].any(dim=1)
-    scores = combined_scores(run, responses.scores, is_trained, trajectories.groups)
+    """From responses and their scores to the next policy version and the next KL coefficient.
+
+    Each rank computes and learns from its own rows; the driver knows lengths and scores of all of them.
+    """
+    ppo, rollouts = run.ppo, responses.rollouts
     scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
     plan = UpdatePlan(ppo.rows_per_update, ppo.num_epochs, scale, update_seed(run.seed, state.step))
-    with naming_prompts(responses.rollouts):
-        experience, stats, earned = make_experience(
-            trajectories,
-            scores.totals,
-            computed,
-            ppo,
-            state.kl_coefficient,
-            state.step,
-            run.rollout.max_tokens,
-            turn_reward_scale(run),
-        )
-        stats = with_totals(run, stats, responses.scores, has_action)
-    learnt = train_rows(ppo.estimator, experience, computed, trajectories.groups)
-    with naming_prompts([responses.rollouts[row] for row in learnt.rows]), recorder.phase("learn"):
-        updated = learners.update(with_replay(state.replayed, learnt.batch, state.step, run.seed), plan)
-    metrics = dict(updated.metrics)
-    step = StepUpdate(experience, scores, earned, learnt, updated.tokens)
-    metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate}
+    order = StepOrder(run, pad_id, state.step, state.kl_coefficient, plan)
+    with naming_prompts(rollouts):
+        with recorder.phase("logprobs"):
+            is_tried = uses_sampler_logprobs(state, rollouts)
+            probed = rows_to_probe(rollouts, state.step, run.rollout.chunk_size) if is_tried else None
+            deal = Deal(responses, learners.num_ranks)
+            own = deal.to_compute(probed, teacher_numbers(run, rollouts, responses.rows))
+            learners.on_ranks("computing log-probs", evaluate_rows, order, own, deal.rollouts())
+        scores = combined_scores(run, responses.scores, are_learnt(ppo, rollouts), group_numbers(rollouts))
+        with recorder.phase("learn"):
+            num_rows = ppo.rows_per_update * ppo.updates_per_epoch
+            replayed = replay_blocks(state.replayed, num_rows, state.step, run.seed)
+            results = learners.on_ranks("updating", learn_rows, order, deal.to_learn(scores, replayed))
+    stats = with_totals(run, results[0].stats, responses.scores, have_actions(rollouts))
+    figures, metrics = results[0].figures, merge_results([result.update for result in results])
+    metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate, **figures.teachers}
     squared_gap = metrics.pop(SQUARED_GAP, None)
-    if computed.probed is not None and squared_gap is not None:
+    if figures.took_sampler and squared_gap is not None:
         metrics["sampler_gap_rms"] = math.sqrt(squared_gap)
-    if computed.graded is not None:
-        log_ratios = computed.logprobs - computed.graded.logprobs
-        metrics |= teacher_metrics(run, log_ratios, trajectories.action_mask, computed.graded.numbers)
     state.step += 1
     gap = max(stats.sampler_gap_max, metrics.get("sampler_gap_rms", 0.0))
     breach = gap if state.trusts_sampler and gap > MAX_TRUSTED_GAP else None
     state.trusts_sampler &= breach is None
-    recorder.record_update(responses, computed, step, stats, state.step, metrics, breach)
+    write = partial(write_journal, learners, order)
+    recorder.record_update(responses, figures, stats, state.step, metrics, breach, write)
     state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 
-def uses_sampler_logprobs(state: PpoState, rollouts: Sequence[Rollout]) -> bool:
+def write_journal(learners: RowLearners, order: StepOrder, folder: Path) -> None:
+    """Have each rank write its rows of a step, which appears in `folder` once all are on the disk.
+
+    Raises:
+        RunFailed: the driver does not see what a rank has written.
+    """
+    with step_writers(folder, order.step + 1, learners.num_ranks) as paths:
+        sizes = learners.on_ranks("writing the journal", write_rows, order, paths)
+        for path, size in zip(paths, sizes, strict=True):
+            check_written(path, size)
+
+
+def uses_sampler_logprobs(state: PpoState, rollouts: Sequence[Response]) -> bool:
     """Whether pi_old is the sampler's in a step: not in the first, which compares all, nor with others' text."""
-    return state.trusts_sampler and state.step > 0 and all(rollout.action_mask.all() for rollout in rollouts)
+    return state.trusts_sampler and state.step > 0 and all(one.num_actions == one.num_tokens for one in rollouts)
 
 
 @contextmanager
-def naming_prompts(rollouts: Sequence[Rollout]) -> Iterator[None]:
+def naming_prompts(rollouts: Sequence[Response]) -> Iterator[None]:
     """An error about rows of the batch also says which prompts they answer."""
     try:
         yield

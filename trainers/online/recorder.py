@@ -1,6 +1,6 @@
 """What a step of PPO leaves behind (PpoRecorder): metrics, the rollout journal, sample accounting, monitors' alarms."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -8,19 +8,19 @@ from typing import Any, Self
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunStopped
-from plumbob.rollout.journal import JOURNAL_FOLDER, step_file, write_step
+from plumbob.rollout.journal import JOURNAL_FOLDER
+from plumbob.rollout.journal_files import step_file
 from plumbob.trainers.distillation.teachers import TEACHER_KL
 from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import Listener, Phases, ResponseSample, StepRecord
 from plumbob.trainers.online.collection.collector import StepResponses
-from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.measure_step import all_scores, failures_by_part, kinds_of_failures, measure_step
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.objective import MAX_TRUSTED_GAP
+from plumbob.trainers.online.ranks.token_figures import TokenFigures
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
-from plumbob.trainers.online.token_journal.journal_rows import StepUpdate, journal_rows
 
 LEDGER_FILE = "sample_ledger.jsonl"
 """A line for each policy version: what became of the responses that were issued under it."""
@@ -63,16 +63,17 @@ class PpoRecorder:
     def record_update(
         self,
         responses: StepResponses,
-        computed: LogprobsAndValues,
-        learnt: StepUpdate,
+        figures: TokenFigures,
         stats: ExperienceStats,
         step: int,
         update: Mapping[str, float],
         breach: float | None,
+        write_journal: Callable[[Path], None],
     ) -> None:
-        """Write down one update, of 1-based `step`: its file of the journal and its line of metrics.
+        """Write down one update, of 1-based `step`: its rows of the journal and its line of metrics.
 
-        `breach` is the gap that ended the trust in the sampler's log-probs; None at any other step.
+        `breach` is the gap that ended the trust in the sampler's log-probs; None at any other step. `write_journal`
+        has those who have the rows write them into the folder given.
 
         The line comes before the step's checkpoint, so that no death leaves a checkpoint whose step has no line;
         resuming drops the lines past its checkpoint. The seconds are those since the line before, so committing and
@@ -80,10 +81,10 @@ class PpoRecorder:
         """
         journal = self._folder / JOURNAL_FOLDER
         with naming_file(step_file(journal, step)):
-            write_step(journal, step, journal_rows(responses, computed, learnt))
+            write_journal(journal)
         seconds = self._phases.take()
         rounds = self._rounds(responses)
-        measured = measure_step(responses, computed, stats, update, step - 1, sum(seconds.values()), rounds)
+        measured = measure_step(responses, figures, stats, update, sum(seconds.values()), rounds)
         self._monitors.observe(measured)
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
         sample = sample_of(responses)
@@ -127,7 +128,7 @@ def sample_of(responses: StepResponses) -> ResponseSample | None:
     if not responses.rollouts:
         return None
     rollout, score = responses.rollouts[0], responses.scores[0]
-    return ResponseSample.cut(rollout.request.prompt, rollout.response, score.total)
+    return ResponseSample.cut(rollout.request.prompt, rollout.beginning, score.total)
 
 
 def step_notes(responses: StepResponses, stats: ExperienceStats, ppo: PpoSettings) -> Iterator[str]:

@@ -1,14 +1,21 @@
-"""Sampled responses as tensors, and whether they may be learnt from."""
+"""Sampled responses as tensors, how far sampler and learner are apart there, and whether they may be learnt from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.core.errors import NUM_NAMED, NotFinite, StaleRollouts
+from plumbob.rollout.rollout_heads import Response
 from plumbob.rollout.rollout_records import NO_VERSION, Rollout
+from plumbob.trainers.algorithms.whole_batch import ONE_RANK, WholeBatch
+
+LATER = 1 << 20
+"""Above the learner's, a version that no token has."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,11 @@ class Trajectories:
     turn_rewards: Tensor
 
 
-def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int) -> Trajectories:
+def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int, groups: Tensor | None = None) -> Trajectories:
     """Whole sequences side by side, padded on the right with `pad_id`, in the order given.
+
+    Args:
+        groups: the rows', int64 [B]; None numbers them in the order of their first response.
 
     Raises:
         ValueError: there are none, one is partial, or its arrays differ in length.
@@ -72,34 +82,76 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_id: int) -> Trajectories:
         torch.from_numpy(sampler_logprobs),
         torch.from_numpy(versions),
         torch.tensor([rollout.finish_reason == "stop" for rollout in rollouts]),
-        group_numbers(rollouts),
+        group_numbers(rollouts) if groups is None else groups,
         torch.from_numpy(turn_rewards),
     )
 
 
-def group_numbers(rollouts: Sequence[Rollout]) -> Tensor:
+def group_numbers(rollouts: Sequence[Response]) -> Tensor:
     """int64 [B]: groups numbered in the order of their first response."""
     numbers: dict[str, int] = {}
     return torch.tensor([numbers.setdefault(rollout.request.group_id, len(numbers)) for rollout in rollouts])
 
 
-def check_fresh(trajectories: Trajectories, learner_version: int, max_staleness: int) -> None:
-    """Raises StaleRollouts unless every action token is of a version that the learner may train on."""
-    behind = learner_version - trajectories.versions
-    refused = trajectories.action_mask & ((behind < 0) | (behind > max_staleness) | (trajectories.versions < 0))
-    if refused.any():
-        found = sorted(set(trajectories.versions[refused].tolist()))
+@dataclass(frozen=True)
+class ComparedRows:
+    """Rows of the batch whose log-probs under the policy are the learner's own: `index` [n], `logprobs` [n, T]."""
+
+    index: NDArray[np.int64]
+    logprobs: Tensor
+
+
+class SamplerGaps(NamedTuple):
+    """How far the sampler's log-probs are from the learner's at each token of the rows, [B, T].
+
+    Attributes:
+        sizes: |log pi_learner - log pi_sampler| in nats, float32; 0 where they are not compared.
+        mask: bool, True on the action tokens of the rows that are compared.
+    """
+
+    sizes: Tensor
+    mask: Tensor
+
+
+def sampler_gaps(trajectories: Trajectories, compared: ComparedRows) -> SamplerGaps:
+    sizes = torch.zeros_like(trajectories.sampler_logprobs)
+    mask = torch.zeros_like(trajectories.action_mask)
+    mask[compared.index] = trajectories.action_mask[compared.index]
+    sizes[compared.index] = (compared.logprobs.float() - trajectories.sampler_logprobs[compared.index]).abs()
+    return SamplerGaps(torch.where(mask, sizes, 0.0), mask)
+
+
+def largest_gap(gaps: SamplerGaps, batch: WholeBatch) -> float:
+    """In nats; NaN where a token's is."""
+    return batch.gather(gaps.sizes.amax(dim=1)).max().item()
+
+
+def check_fresh(
+    trajectories: Trajectories, learner_version: int, max_staleness: int, batch: WholeBatch = ONE_RANK
+) -> None:
+    """Raises StaleRollouts unless every action token is of a version that the learner may train on.
+
+    Of a batch that lies on several ranks all raise it, with all rows.
+    """
+    versions = trajectories.versions
+    behind = learner_version - versions
+    refused = trajectories.action_mask & ((behind < 0) | (behind > max_staleness) | (versions < 0))
+    lowest = torch.where(refused, versions, learner_version + LATER).amin(dim=1)
+    highest = torch.where(refused, versions, NO_VERSION).amax(dim=1)
+    of_all = batch.gather(torch.stack([refused.any(dim=1).long(), lowest.long(), highest.long()], dim=1))
+    rows = of_all[:, 0] > 0
+    if rows.any():
+        found = sorted(set(of_all[rows, 1:].flatten().tolist()))
         raise StaleRollouts(
-            f"{_rows(refused.any(dim=1))}: tokens of policy version {', '.join(map(str, found))}, but the learner "
+            f"{_rows(rows)}: tokens of policy version {', '.join(map(str, found))}, but the learner "
             f"is at version {learner_version} and ppo.max_staleness={max_staleness}"
         )
 
 
-def check_finite(name: str, x: Tensor) -> None:
-    """Raises NotFinite with the rows of `x`, [B] or [B, T], in which a number is not finite."""
-    broken = ~torch.isfinite(x)
-    if broken.any():
-        rows = broken if broken.dim() == 1 else broken.any(dim=1)
+def check_finite(name: str, x: Tensor, batch: WholeBatch = ONE_RANK) -> None:
+    """Raises NotFinite with the rows of `x`, [B] or [B, T], in which a number is not finite; as `check_fresh`."""
+    rows = batch.gather(~torch.isfinite(x).reshape(len(x), -1).all(dim=1))
+    if rows.any():
         raise NotFinite(f"{name}: not finite in {_rows(rows)}", tuple(rows.nonzero().flatten().tolist()))
 
 

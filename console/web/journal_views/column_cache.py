@@ -1,12 +1,13 @@
-"""Columns of Parquet files as arrays, kept while their files stay as they are (`ColumnCache`)."""
+"""Columns of Parquet files, or of steps in several, as arrays, kept while they stay as they are (`ColumnCache`)."""
 
 import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from plumbob.rollout.journal_files import files_of
+
 MAX_BYTES = 512 * 2**20
 """Of all that is kept."""
 
 MAX_FILE_BYTES = 2**30
 """A larger file is no step of a journal, and is shown as damaged."""
+
+MAX_PARTS = 4096
+"""Files of a step; what is past them is not shown."""
 
 FINISH_REASONS = ("stop", "length", "partial")
 VERSIONS = "versions.list.element"
@@ -75,7 +81,7 @@ class ColumnCache:
 
     def table(self, path: Path) -> pa.Table | None:
         """All columns of the file."""
-        return self._of(path, "table", lambda file: file.read(use_threads=False), lambda found: found.nbytes)
+        return self._of(path, "table", lambda file: file.read(), lambda found: found.nbytes)
 
     def columns(self, path: Path, names: Sequence[str]) -> pa.Table | None:
         """Some columns, which are not kept; of the whole table where that is."""
@@ -83,11 +89,9 @@ class ColumnCache:
             known = self._kept.get((path, "table"))
         if known is not None and known[0] == _signature(path):
             return known[1].select([name for name in names if name in known[1].schema.names])
-        return _read(path, lambda file: file.read([name for name in names if name in file.schema_arrow.names]))
+        return _read(path, lambda file: file.read([name for name in names if name in file.names]))
 
-    def _of(
-        self, path: Path, kind: str, read: Callable[[pq.ParquetFile], T], num_bytes: Callable[[T], int]
-    ) -> T | None:
+    def _of(self, path: Path, kind: str, read: Callable[["StepTable"], T], num_bytes: Callable[[T], int]) -> T | None:
         signature = _signature(path)
         if signature is None:
             return None
@@ -108,26 +112,60 @@ class ColumnCache:
 
 
 def _signature(path: Path) -> tuple[int, int] | None:
+    """When what is there was last written, and its size; None where it is no table."""
     try:
-        found = path.stat()
+        found = [file.lstat() if file != path else file.stat() for file in files_of(path)[:MAX_PARTS]]
     except OSError:
         return None
-    return (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None
+    if not found or not all(stat.S_ISREG(file.st_mode) for file in found):
+        return None
+    return max(file.st_mtime_ns for file in found), sum(file.st_size for file in found)
 
 
-def _read(path: Path, read: Callable[[pq.ParquetFile], T]) -> T | None:
+def _read(path: Path, read: Callable[["StepTable"], T]) -> T | None:
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
+        signature = _signature(path)
+        if signature is None or signature[1] > MAX_FILE_BYTES:
             return None
-        with pq.ParquetFile(path) as file:
-            return read(file)
+        with StepTable(files_of(path)[:MAX_PARTS]) as table:
+            return read(table)
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError, MemoryError):
         return None  # Not the table of a journal, whatever pyarrow says of it.
 
 
-def _read_flat(file: pq.ParquetFile) -> FlatColumns:
-    table = file.read(["score", "finish_reason", "dropped"], use_threads=False)
+class StepTable:
+    """The files of one step, read as one. Used as a context, which closes them."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        with ExitStack() as opened:
+            self._files = [opened.enter_context(pq.ParquetFile(path)) for path in paths]
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @property
+    def names(self) -> list[str]:
+        """Of its columns."""
+        return list(self._files[0].schema_arrow.names)
+
+    @property
+    def metadata(self) -> list[pq.FileMetaData]:
+        """Of each file."""
+        return [file.metadata for file in self._files]
+
+    def read(self, names: Sequence[str] | None = None) -> pa.Table:
+        """These columns, or all."""
+        columns = None if names is None else list(names)
+        tables = [file.read(columns, use_threads=False) for file in self._files]
+        return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+
+
+def _read_flat(file: StepTable) -> FlatColumns:
+    table = file.read(["score", "finish_reason", "dropped"])
     finish = pc.fill_null(pc.index_in(table["finish_reason"], pa.array(FINISH_REASONS)), -1)
     return FlatColumns(
         pc.fill_null(table["score"], float("nan")).to_numpy().astype(np.float64),
@@ -137,22 +175,23 @@ def _read_flat(file: pq.ParquetFile) -> FlatColumns:
     )
 
 
-def _version_bounds(metadata: pq.FileMetaData) -> tuple[int, int] | None:
-    names = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
-    if VERSIONS not in names:
-        return None
-    column, low, high = names.index(VERSIONS), [], []
-    for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(column).statistics
-        if statistics is None or not statistics.has_min_max:
+def _version_bounds(files: Sequence[pq.FileMetaData]) -> tuple[int, int] | None:
+    low, high = [], []
+    for metadata in files:
+        names = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+        if VERSIONS not in names:
             return None
-        low.append(int(statistics.min))
-        high.append(int(statistics.max))
+        for group in range(metadata.num_row_groups):
+            statistics = metadata.row_group(group).column(names.index(VERSIONS)).statistics
+            if statistics is None or not statistics.has_min_max:
+                return None
+            low.append(int(statistics.min))
+            high.append(int(statistics.max))
     return (max(min(low), 0), max(high)) if low else None
 
 
-def _read_token_counts(file: pq.ParquetFile) -> TokenCounts:
-    column = file.read(["versions"], use_threads=False)["versions"].combine_chunks()
+def _read_token_counts(file: StepTable) -> TokenCounts:
+    column = file.read(["versions"])["versions"].combine_chunks()
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     versions = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
     has_tokens, starts = lengths > 0, np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
@@ -166,8 +205,8 @@ def _read_token_counts(file: pq.ParquetFile) -> TokenCounts:
     return TokenCounts(lengths, lowest, highest)
 
 
-def _read_rewards(file: pq.ParquetFile) -> dict[str, NDArray[np.float64]]:
-    column = file.read(["rewards"], use_threads=False)["rewards"].combine_chunks()
+def _read_rewards(file: StepTable) -> dict[str, NDArray[np.float64]]:
+    column = file.read(["rewards"])["rewards"].combine_chunks()
     lengths = np.diff(column.offsets.to_numpy())
     rows = np.repeat(np.arange(len(column)), lengths)
     first = column.offsets[0].as_py() if len(column.offsets) else 0

@@ -1,26 +1,27 @@
 """A step's responses with their scores: sampled once, or in rounds until enough groups have a spread of rewards."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
-
-import torch
+from typing import Any, TypeVar
 
 from plumbob.configs.runs import PpoRun
 from plumbob.data.prompts import EncodedPrompt, PromptCursor
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 from plumbob.rollout.requests import RolloutWorkers, sample_requests
+from plumbob.rollout.rollout_heads import Response, RolloutHead
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.algorithms.advantages import has_spread
 from plumbob.trainers.algorithms.reward_shaping import task_rewards
 from plumbob.trainers.online.collection.sample_ledger import SampleLedger
-from plumbob.trainers.online.part_rewards import combined_scores
+from plumbob.trainers.online.part_rewards import are_learnt, combined_scores
 from plumbob.trainers.online.trajectories import group_numbers
 
-Scored = tuple[Rollout, Score]
+T = TypeVar("T")
+
+Scored = tuple[Response, Score]
 """A response and its score."""
 
 Phase = Callable[[str], AbstractContextManager[None]]
@@ -42,7 +43,7 @@ class StepResponses:
         rows: prompt -> its row, where the reward reads them.
     """
 
-    rollouts: tuple[Rollout, ...]
+    rollouts: tuple[Response, ...]
     scores: tuple[Score, ...]
     dropped: tuple[Scored, ...]
     num_rounds: int
@@ -51,10 +52,41 @@ class StepResponses:
     sampler_idle_s: float = 0.0
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def part(self, rows: slice, dropped: slice) -> "ResponsesElsewhere":
+        """What is known of some responses, and of some that were left out, for whoever has the rollouts."""
+        left_out = self.dropped[dropped]
+        requests = [one.request for one in (*self.rollouts[rows], *(rollout for rollout, _ in left_out))]
+        return ResponsesElsewhere(
+            self.scores[rows],
+            tuple(score for _, score in left_out),
+            _of_keys(self.positions, (one.group_id for one in requests)),
+            _of_keys(self.rows, (one.prompt_id for one in requests)),
+        )
+
     @property
-    def all_rollouts(self) -> tuple[Rollout, ...]:
+    def all_rollouts(self) -> tuple[Response, ...]:
         """Also those of the groups that were left out."""
         return (*self.rollouts, *(rollout for rollout, _ in self.dropped))
+
+
+@dataclass(frozen=True)
+class ResponsesElsewhere:
+    """Some of a step's responses without their rollouts. Attributes: as of `StepResponses`."""
+
+    scores: tuple[Score, ...]
+    dropped_scores: tuple[Score, ...]
+    positions: Mapping[str, int]
+    rows: Mapping[str, Mapping[str, Any]]
+
+    def of(self, rollouts: Sequence[Rollout]) -> StepResponses:
+        """With the rollouts, those of the groups left out behind the others."""
+        kept, left_out = tuple(rollouts[: len(self.scores)]), rollouts[len(self.scores) :]
+        dropped = tuple(zip(left_out, self.dropped_scores, strict=True))
+        return StepResponses(kept, self.scores, dropped, 1, 0, self.positions, rows=self.rows)
+
+
+def _of_keys(known: Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
+    return {name: known[name] for name in names if name in known}
 
 
 class Collector:
@@ -144,13 +176,14 @@ def rows_of(prompts: Sequence[EncodedPrompt]) -> dict[str, Mapping[str, Any]]:
     return {prompt.prompt_id: prompt.row for prompt in prompts if prompt.row}
 
 
-def score_requests(rollouts: Sequence[Rollout], rows: Mapping[str, Mapping[str, Any]]) -> list[ScoreRequest]:
+def score_requests(rollouts: Sequence[Response], rows: Mapping[str, Mapping[str, Any]]) -> list[ScoreRequest]:
     return [
         ScoreRequest(
             rollout.request.prompt,
             rollout.response,
             rows.get(rollout.request.prompt_id, {}),
             episode_reward=None if rollout.episode is None else rollout.episode.reward,
+            place=rollout.place if isinstance(rollout, RolloutHead) else None,
         )
         for rollout in rollouts
     ]
@@ -162,10 +195,8 @@ def rewards_differ(group: Sequence[Scored], run: PpoRun) -> bool:
     The task's are the scorer's totals, scaled and clipped: what length or a missing end costs, and the KL, are not
     looked at. A group of responses that are all wrong and differ in length would teach length alone.
     """
-    ppo, rollouts = run.ppo, [rollout for rollout, _ in group]
-    num_tokens = torch.tensor([int(rollout.action_mask.sum()) for rollout in rollouts])
-    is_trained = torch.tensor([rollout.finish_reason == "stop" or not ppo.mask_truncated for rollout in rollouts])
-    groups, counts = group_numbers(rollouts), (num_tokens > 0) & is_trained
+    rollouts = [rollout for rollout, _ in group]
+    groups, counts = group_numbers(rollouts), are_learnt(run.ppo, rollouts)
     scores = combined_scores(run, [score for _, score in group], counts, groups)
-    rewards = task_rewards(scores.totals, ppo.shaping)
+    rewards = task_rewards(scores.totals, run.ppo.shaping)
     return bool(has_spread(rewards, counts, groups).any())

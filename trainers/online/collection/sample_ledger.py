@@ -6,7 +6,8 @@ from threading import Lock
 from typing import Any
 
 from plumbob.rollout.journal import DropReason
-from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.rollout.rollout_heads import Response
+from plumbob.rollout.rollout_records import SampleRequest
 from plumbob.trainers.metrics.response_counts import CountsByVersion, ResponseCounts
 
 NUM_VERSIONS = 64
@@ -46,22 +47,22 @@ class SampleLedger:
         with self._lock:
             self._num_reissued += count
 
-    def finished(self, rollouts: Iterable[Rollout]) -> None:
+    def finished(self, rollouts: Iterable[Response]) -> None:
         with self._lock:
             for rollout in rollouts:
                 self._counts[self._in_flight[_name(rollout.request)]].finished += 1
 
-    def scored(self, rollouts: Iterable[Rollout]) -> None:
+    def scored(self, rollouts: Iterable[Response]) -> None:
         with self._lock:
             for rollout in rollouts:
                 self._counts[self._in_flight[_name(rollout.request)]].scored += 1
 
-    def trained(self, rollouts: Iterable[Rollout]) -> None:
+    def trained(self, rollouts: Iterable[Response]) -> None:
         with self._lock:
             for rollout in rollouts:
                 self._counts[self._in_flight.pop(_name(rollout.request))].trained += 1
 
-    def dropped(self, rollouts: Iterable[Rollout], reason: DropReason) -> None:
+    def dropped(self, rollouts: Iterable[Response], reason: DropReason) -> None:
         with self._lock:
             for rollout in rollouts:
                 self._counts[self._in_flight.pop(_name(rollout.request))].dropped[reason] += 1

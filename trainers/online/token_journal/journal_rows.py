@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.rollout.journal import DropReason, JournalRow
+from plumbob.rollout.rollout_heads import whole
 from plumbob.rollout.shaping_record import ShapingRecord, ShapingStep, record_shaping
 from plumbob.trainers.algorithms.reward_shaping import EarnedRewards
 from plumbob.trainers.learner.token_values import TokenRows
@@ -53,13 +54,13 @@ def journal_rows(responses: StepResponses, computed: LogprobsAndValues, step: St
     """One row a response, its per-token numbers cut out of the padded batch; then those of the groups left out."""
     of_all, of_learnt, probed = _of_all(computed, step), _of_learnt(step), _probed(computed)
     ratios, clipped, entropies = (step.measured_of_each(name) for name in (RATIOS, CLIPPED, ENTROPIES))
-    is_trained = step.experience.action_mask.numpy()
+    is_learnt = step.experience.action_mask.numpy()
     records = shaping_records(responses, step)
     rows = []
     for row, scored in enumerate(zip(responses.rollouts, responses.scores, strict=True)):
         start = len(scored[0].request.prompt_ids)
-        at = (row, slice(start, start + len(scored[0].token_ids)))
-        mask = is_trained[at]
+        at = (row, slice(start, start + scored[0].num_tokens))
+        mask = is_learnt[at]
         columns = {
             "ratios": _spread(ratios[row], mask),
             "clipped": _spread(clipped[row], mask).astype(np.bool_),
@@ -121,7 +122,7 @@ def shaping_records(responses: StepResponses, step: StepUpdate) -> list[ShapingR
     levels = list(zip(*(level.double().tolist() for level in shaped), strict=True))
     records: list[ShapingRecord | None] = []
     for row, (rollout, score) in enumerate(zip(responses.rollouts, responses.scores, strict=True)):
-        if not rollout.action_mask.any():
+        if not rollout.num_actions:
             records.append(None)
         elif earned.shaped is None:
             records.append(ShapingRecord((ShapingStep("teacher", "teacher", returns[row]),), 0.0, returns[row]))
@@ -141,7 +142,7 @@ def _journal_row(
     dropped: DropReason | None,
     shaping: ShapingRecord | None,
 ) -> JournalRow:
-    rollout, score = scored
+    rollout, score = whole(scored[0]), scored[1]
     request = rollout.request
     return JournalRow(
         position=responses.positions[request.group_id],

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import ray
 
-from plumbob.cluster.calls import Actor, wait_until
+from plumbob.cluster.calls import Actor, Call, fetched, result_of, wait_until
+from plumbob.cluster.failures import RolloutsLost
 from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.models.adapter import Adapter
+from plumbob.rollout.rollout_heads import refer
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from tests.support.partial_worker import PartialWorker
 from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors
@@ -90,3 +92,33 @@ def test_without_slices_a_chunk_is_ended_before_a_draining_worker_stops(pool_of:
     assert one.pool.work(range(4), 2, call, "doubling") == [0, 2, 4, 6]
     assert one.started[0].num_items == 2 and one.started[1].num_items == 2
     assert (one.reissued, one.watching.notes) == ([], [])
+
+
+class Owner:
+    """Whoever has an object, and takes it with it."""
+
+    def put(self, value: Any) -> list[Any]:
+        return [ray.put(value)]
+
+
+def test_rollouts_stay_where_they_were_sampled_and_are_found_there(pool_of: Callable[..., PoolOfActors]) -> None:
+    """Also those that one worker began, of which the driver has what it needs to hand them on."""
+    one = pool_of(1, kind=PartialWorker, dies_in={"rollout-0": 2})
+    heads = group_of(one).sample_apart(requests(3))
+    assert [(head.request.group_id, head.finish_reason, head.num_tokens) for head in heads] == [
+        (f"g{number}", "length", 5) for number in range(3)
+    ]
+    refs = refer(heads)
+    found = refs.of(fetched(refs.parts))
+    assert [rollout.request.group_id for rollout in found] == ["g0", "g1", "g2"]
+    assert found[0].token_ids.tolist() == [0, 0, 1, 1, 1]
+    assert [head.token_digest for head in heads] == [rollout.token_digest for rollout in found]
+    # Their host is gone: whoever asks for them, here or on a worker, is told so.
+    owner = ray.remote(num_cpus=0)(Owner).remote()
+    (lost,) = ray.get(owner.put.remote([found[0]]), timeout=TIMEOUT_S)
+    ray.kill(owner)
+    with pytest.raises(RolloutsLost, match="responses were lost with the host that had them"):
+        fetched([lost])
+    worker = one.started[-1].actor
+    with pytest.raises(RolloutsLost, match=f"{worker.name}, scoring: responses were lost with the host"):
+        result_of(Call(worker, worker.handle.sample.remote(lost)), "scoring")

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from plumbob.rollout.journal import JOURNAL_FOLDER, step_file
+from plumbob.rollout.journal import JOURNAL_FOLDER
+from plumbob.rollout.journal_files import step_file
 from tests.support.finished_run import HOSTILE, finished_run
 from tests.support.served_runs import asked, served
 
@@ -87,6 +88,26 @@ def test_long_texts_are_cut_in_the_list_and_whole_in_the_group(client: httpx.Cli
     assert [row["sample_index"] for row in group["rows"]] == [0, 1, 2, 3]
     assert len(group["rows"][2]["response"]) > 300 and group["rows"][1]["response"] == HOSTILE
     assert group["prompt"] == "Step 1, question 0: what does the Tarnis run on?" and group["prompt_row"] == {}
+
+
+def test_a_step_that_several_wrote_is_shown_as_one(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "runs" / "ranks", "ppo", {})
+    path = step_file(run / JOURNAL_FOLDER, 1)
+    table = pq.read_table(path)
+    with served(tmp_path / "runs") as client:
+        whole = asked(client, "/api/runs/ranks/rollouts", step_to=1, order="asc")
+        row = asked(client, "/api/runs/ranks/rollouts/1/row/2")
+        path.unlink()
+        path.mkdir()
+        pq.write_table(table.slice(0, 2), path / "part-0000.parquet")
+        pq.write_table(table.slice(2), path / "part-0001.parquet")
+        assert asked(client, "/api/runs/ranks/rollouts", step_to=1, order="asc") == whole
+        assert asked(client, "/api/runs/ranks/rollouts/1/row/2") == row
+        # A file that leads elsewhere is none of the journal's.
+        elsewhere = tmp_path / "part.parquet"
+        (path / "part-0001.parquet").rename(elsewhere)
+        (path / "part-0001.parquet").symlink_to(elsewhere)
+        assert asked(client, "/api/runs/ranks/rollouts")["damaged"] == [path.name]
 
 
 def test_a_journal_of_an_earlier_version_and_a_damaged_file_are_shown_as_they_are(tmp_path: Path) -> None:

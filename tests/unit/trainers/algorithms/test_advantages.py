@@ -10,12 +10,11 @@ from plumbob.trainers.algorithms.advantages import (
     estimate,
     gae,
     has_spread,
-    masked_mean,
-    masked_variance,
     returns_to_go,
     standardised_parts,
     whiten,
 )
+from plumbob.trainers.algorithms.whole_batch import masked_mean, masked_variance
 
 NAN = float("nan")
 

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from plumbob.core.disk_errors import naming_file, naming_final, storage_reason
-from plumbob.rollout.journal import step_file
+from plumbob.rollout.journal_files import step_file
 from plumbob.trainers.learner.checkpoint import LATEST_FILE, Checkpoints, Files, on_disk
+from plumbob.trainers.learner.learner_protocol import UpdateResult
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
@@ -80,7 +81,7 @@ def test_metrics_that_do_not_fit(disk: Path) -> None:
 def test_a_journal_that_does_not_fit(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     learns, taken = FakePpoWorld.update, []
 
-    def update(world: FakePpoWorld, *arguments: Any) -> dict[str, float]:
+    def update(world: FakePpoWorld, *arguments: Any) -> UpdateResult:
         if world.version == 1:  # The second step.
             taken.append(fill(disk))
         return learns(world, *arguments)

@@ -16,7 +16,7 @@ def test_each_version_is_sampled_from(one_rank: Ranks, tmp_path: Path) -> None:
     lines = [line["metrics"] for line in left.metrics]
     assert len(lines) == NUM_STEPS
     # Invariant 1, a policy that moves, and a sampler that moves with it.
-    assert lines[0]["kl"] == 0.0 and lines[-1]["kl"] > 1e-3
+    assert lines[0]["kl"] == 0.0 and abs(lines[-1]["kl"]) > 1e-3
     assert all(line["sampler_gap_max"] < 1e-4 for line in lines)
     assert all({int(version) for version in row.versions} == {step - 1} for step, row in left.journal)
     # Policy and critic have four tensors behind each of two blocks in two layers; the critic has its head.

@@ -78,10 +78,10 @@ def test_a_loss_that_is_not_finite_names_the_prompt_of_its_group(tmp_path: Path)
     world: Any = FakePpoWorld(None, 1)
     world.broken_rows = (1,)
     state = PpoState(run, PpoInput(PROMPTS, 0, ()))
-    second = r"the rows are 1 \(prompt p\d\)"
+    second = r"the rows are [345] \(prompt p\d\)"
     with pytest.raises(NotFinite, match=second) as caught:
         run_ppo(run, 0, state, PpoWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
-    # Row 1 is the second prompt's pair; the second response is still of the first.
+    # Row 1 is the second prompt's pair, named after its best response: one of the last three of the six.
     assert f"prompt {world.requests[GROUP].prompt_id})" in str(caught.value)
 
 

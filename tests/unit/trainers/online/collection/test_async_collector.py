@@ -10,7 +10,7 @@ import pytest
 from plumbob.core.errors import StaleRollouts
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints
-from plumbob.trainers.learner.learner_protocol import MergedUpdate
+from plumbob.trainers.learner.learner_protocol import UpdateResult
 from plumbob.trainers.online.collection import async_collector
 from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo_asynchronous
 from plumbob.trainers.online.ppo_input import PpoInput
@@ -67,7 +67,7 @@ class Failing(FakePpoWorld):
             raise DriverDeathError
         return super().sample(requests)
 
-    def update(self, batch: Any, plan: Any) -> MergedUpdate:
+    def update(self, batch: Any, plan: Any) -> UpdateResult:
         assert self.has_failed.wait(PATIENCE_S)
         return super().update(batch, plan)
 
@@ -95,7 +95,7 @@ class Stuck(FakePpoWorld):
             self.has_ended.set()
         return super().sample(requests)
 
-    def update(self, batch: Any, plan: Any) -> MergedUpdate:
+    def update(self, batch: Any, plan: Any) -> UpdateResult:
         assert self.is_sampling.wait(PATIENCE_S)
         raise DriverDeathError
 

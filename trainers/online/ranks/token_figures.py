@@ -1,0 +1,54 @@
+"""What single tokens of a step amount to (TokenFigures): measured by the ranks that have them, over all rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from plumbob.trainers.algorithms.whole_batch import ONE_RANK, WholeBatch, masked_mean
+from plumbob.trainers.online.experience import LogprobsAndValues
+from plumbob.trainers.online.trajectories import Trajectories, sampler_gaps
+
+
+@dataclass(frozen=True)
+class TokenFigures:
+    """Of a whole step.
+
+    Attributes:
+        entropy, staleness_mean, staleness_max, sampler_gap_fresh: as in `StepMetrics`.
+        took_sampler: whether the sampler's log-probs were learnt with, and some rows alone were compared.
+        teachers: how far the policy is from its teachers, by the names of metrics; empty where there are none.
+    """
+
+    entropy: float
+    staleness_mean: float
+    staleness_max: float
+    sampler_gap_fresh: float
+    took_sampler: bool = False
+    teachers: Mapping[str, float] = field(default_factory=dict)
+
+
+def measure_tokens(
+    trajectories: Trajectories,
+    computed: LogprobsAndValues,
+    version: int,
+    batch: WholeBatch = ONE_RANK,
+    teachers: Mapping[str, float] | None = None,
+) -> TokenFigures:
+    """Of the rows given and those of the other ranks.
+
+    Args:
+        version: of the policy that learnt from them.
+        teachers: as of `TokenFigures`.
+    """
+    mask, versions = trajectories.action_mask, trajectories.versions
+    behind = torch.where(mask, version - versions, 0)
+    gaps = sampler_gaps(trajectories, computed.compared)
+    return TokenFigures(
+        entropy=-masked_mean(computed.logprobs, mask, batch).item(),
+        staleness_mean=masked_mean(behind, mask, batch).item(),
+        staleness_max=float(batch.gather(behind.amax(dim=1)).max()),
+        sampler_gap_fresh=masked_mean(gaps.sizes, gaps.mask & (versions == version), batch).item(),
+        took_sampler=computed.probed is not None,
+        teachers=teachers or {},
+    )
