@@ -22,13 +22,12 @@ from plumbob.models.adapter import ModelRole, PolicyWeights
 from plumbob.models.policy import PolicyModel
 from plumbob.models.tuning.idle_reference import IdleReference
 from plumbob.models.tuning.starts.start_buffers import start_buffers
-from plumbob.trainers.algorithms.whole_batch import WholeBatch
 from plumbob.trainers.learner.checkpoint import Files, on_disk
 from plumbob.trainers.learner.checkpoint_shards import in_buckets, on_disk_meanwhile, open_shards, shard_of, write_shard
 from plumbob.trainers.learner.engine import Engine, ForwardOnly, Rank
 from plumbob.trainers.learner.export import Artifact, PolicyAdapter
 from plumbob.trainers.learner.learner_protocol import B, LossTerm, UpdatePlan, UpdateResult, add_partial_means
-from plumbob.trainers.learner.micro_batches import Rows, cut_evenly, cut_own
+from plumbob.trainers.learner.micro_batches import Rows, cut_evenly
 from plumbob.trainers.learner.token_values import FIRST, TokenLog
 
 CRITIC = ("value",)
@@ -49,6 +48,12 @@ class Minibatch(NamedTuple):
     row_ids: Rows
     parts: list[Rows]
     counts: list[float]
+
+
+def drawn(num_rows: int, plan: UpdatePlan) -> list[Rows]:
+    """Of each epoch the rows of each minibatch, [M, S]."""
+    order = np.random.default_rng(plan.seed)
+    return [order.permutation(num_rows).reshape(-1, plan.minibatch_size) for _ in range(plan.num_epochs)]
 
 
 class Learner:
@@ -81,7 +86,7 @@ class Learner:
             NotFinite: a loss or a gradient is not finite. No optimizer step was taken with it.
             ValueError: the batch cannot be cut as planned.
         """
-        self._check_cut(batch.num_rows, plan)
+        self.check_cut(batch.num_rows, plan)
 
         def dealt(batch: Batch, index: Rows) -> Minibatch:
             minibatch = batch.rows(index)
@@ -89,40 +94,16 @@ class Learner:
             parts = [mine[micro_batch] for micro_batch in self.micro_batches(minibatch)]
             return Minibatch(minibatch, index, parts, counts)
 
-        order, num_rows = np.random.default_rng(plan.seed), batch.num_rows
-        epochs = [order.permutation(num_rows).reshape(-1, plan.minibatch_size) for _ in range(plan.num_epochs)]
-        return self._update(batch, plan, epochs, dealt)
+        return self.train(batch, plan, drawn(batch.num_rows, plan), dealt)
 
-    def update_own(self, batch: Batch, plan: UpdatePlan, whole: WholeBatch) -> UpdateResult:
-        """As `update`, on a batch that lies on all ranks in blocks of as many rows: these are this rank's own.
-
-        Each minibatch takes one of every so many rows that stand side by side, as many as there are minibatches: as
-        many of each rank's block, however many ranks there are. Rows are named by their places in this rank's block.
-        """
-        self._check_cut(batch.num_rows * self.rank.world_size, plan)
-
-        def dealt(batch: Batch, index: Rows) -> Minibatch:
-            minibatch = batch.rows(index)
-            sums = whole.gather(torch.tensor([[p.count(minibatch) for p in self.loss_terms]], dtype=torch.float64))
-            counts = sums.sum(dim=0).clamp(min=1.0).tolist()
-            return Minibatch(minibatch, index, self._own_micro_batches(minibatch, whole), counts)
-
-        num_minibatches = batch.num_rows * self.rank.world_size // plan.minibatch_size
-        side_by_side = np.arange(batch.num_rows).reshape(-1, num_minibatches)
-        first = len(side_by_side) * self.rank.index
-        order, strata = np.random.default_rng(plan.seed), len(side_by_side) * self.rank.world_size
-        places = np.tile(np.arange(num_minibatches), (strata, 1))
-        drawn = [order.permuted(places, axis=1)[first : first + len(side_by_side)] for _ in range(plan.num_epochs)]
-        return self._update(batch, plan, [np.take_along_axis(side_by_side, each, axis=1).T for each in drawn], dealt)
-
-    def _check_cut(self, num_rows: int, plan: UpdatePlan) -> None:
+    def check_cut(self, num_rows: int, plan: UpdatePlan) -> None:
         if num_rows % plan.minibatch_size or plan.minibatch_size % self.rank.world_size:
             raise ValueError(
                 f"{num_rows} rows, minibatches of {plan.minibatch_size} and {self.rank.world_size} ranks: "
                 f"each must divide the one before it"
             )
 
-    def _update(
+    def train(
         self, batch: Batch, plan: UpdatePlan, epochs: Sequence[Rows], dealt: Callable[[Batch, Rows], Minibatch]
     ) -> UpdateResult:
         """Optimizer steps over minibatches, the rows [n, S] of each epoch's as `dealt` has them for this rank."""
@@ -159,11 +140,11 @@ class Learner:
         with torch.no_grad():
             for micro_batch in self.micro_batches(batch):
                 index = mine[micro_batch]
-                real = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
+                own = index[index % self.rank.world_size == self.rank.index]  # Without a repeated last row.
                 for p, count in zip(self.loss_terms, counts, strict=True):
                     with self._in_role(p.role):
-                        sums = p.loss_sum(self.forward, batch.rows(real if len(real) else index))
-                    add_partial_means(partial_means, sums, count if len(real) else math.inf)
+                        sums = p.loss_sum(self.forward, batch.rows(own if len(own) else index))
+                    add_partial_means(partial_means, sums, count if len(own) else math.inf)
         return partial_means
 
     def _accumulate(self, minibatch: Minibatch, tokens: TokenLog) -> dict[str, float]:
@@ -201,18 +182,12 @@ class Learner:
     def compute(self, batch: B, role: ModelRole | None, function: Callable[[Any, B], Tensor]) -> NDArray[np.float32]:
         """`function` of this rank's rows [n, ...], in one role, without gradients and without dropout. Collective.
 
-        What an update will be compared with is in the update's precision. What is compared with responses from
-        elsewhere is not: a reward model's calibration (no role), and an evaluation's baseline (nothing is trained).
+        Passes of training use the update's precision (`autocast`). A reward model's calibration (no role) and the
+        baselines of an evaluation (nothing is trained) use the weights' own.
         """
-        return self._computed(batch, self.rows_of_rank(batch.num_rows), self.micro_batches(batch), role, function)
+        return self.evaluated(batch, self.rows_of_rank(batch.num_rows), self.micro_batches(batch), role, function)
 
-    def compute_own(
-        self, batch: B, role: ModelRole | None, function: Callable[[Any, B], Tensor], whole: WholeBatch
-    ) -> NDArray[np.float32]:
-        """As `compute`, of rows that are all this rank's, [b, ...]; each rank has as many."""
-        return self._computed(batch, np.arange(batch.num_rows), self._own_micro_batches(batch, whole), role, function)
-
-    def _computed(
+    def evaluated(
         self,
         batch: B,
         mine: Rows,
@@ -322,19 +297,10 @@ class Learner:
     def micro_batches(self, batch: Batch) -> list[NDArray[np.int64]]:
         """The micro-batches of this rank's rows, as positions among them; as many on every rank."""
         size, device = self.settings.micro_batch_size, self.engine.device.type
-        return cut_evenly(self._rows_of_ranks(batch.num_rows), batch.lengths, self._prompts(batch), size, device)[
+        return cut_evenly(self._rows_of_ranks(batch.num_rows), batch.lengths, self.prompts_of(batch), size, device)[
             self.rank.index
         ]
 
-    def _own_micro_batches(self, batch: Batch, whole: WholeBatch) -> list[Rows]:
-        """As `micro_batches`, of a batch whose rows are all this rank's."""
-
-        def largest(own: int) -> int:
-            return int(whole.gather(torch.tensor([own])).max())
-
-        size, device = self.settings.micro_batch_size, self.engine.device.type
-        return cut_own(batch.lengths, self._prompts(batch), size, device, largest)
-
-    def _prompts(self, batch: Batch) -> Prompts | None:
+    def prompts_of(self, batch: Batch) -> Prompts | None:
         may_share = isinstance(self.model, PolicyModel) and self.model.shares_prompts
         return batch.prompts if may_share else None

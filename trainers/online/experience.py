@@ -286,7 +286,7 @@ def _stats(
         return_mean=mean(rewards.sum(dim=1), has_action),
         missing_eos_share=mean(~trajectories.ends_with_eos, has_action),
         response_tokens_mean=mean(mask.sum(dim=1), has_action),
-        sampler_gap_mean=mean(gaps.sizes, gaps.mask),
+        sampler_gap_mean=mean(gaps.sizes[compared.index], gaps.mask[compared.index]),
         sampler_gap_max=largest_gap(gaps, batch),
         importance_cut_share=mean(importance.is_cut, mask),
         explained_variance=explained_variance(experience.critic, experience.action_mask, batch),

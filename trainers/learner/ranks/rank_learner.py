@@ -13,20 +13,24 @@
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed
+from torch import Tensor
 
 from plumbob.data.batch import Batch
 from plumbob.models.adapter import ModelRole
 from plumbob.rollout.rollout_heads import RolloutRefs
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.algorithms.whole_batch import WholeBatch
-from plumbob.trainers.learner.engine import Rank
-from plumbob.trainers.learner.learner import Learner
+from plumbob.trainers.learner.learner import Learner, Minibatch, drawn
 from plumbob.trainers.learner.learner_protocol import Learners, UpdatePlan, UpdateResult
+from plumbob.trainers.learner.micro_batches import Rows, cut_own
+from plumbob.trainers.learner.ranks.exchanged_rows import ExchangedRows
+from plumbob.trainers.learner.ranks.row_loans import RowLoans
 
 Common = TypeVar("Common")
 Share = TypeVar("Share")
@@ -52,7 +56,11 @@ class RankLearner(Protocol):
         """`function` of each of this rank's rows, without gradients. Collective."""
 
     def update(self, batch: Any, plan: UpdatePlan) -> UpdateResult:
-        """Train on the rows of all ranks, of which these are this rank's. Collective."""
+        """Train on the rows of all ranks, of which these are this rank's. Collective.
+
+        The minibatches are those of `Learner.update`, however many ranks there are. An error names rows by their places
+        in the whole batch; tokens are told of this rank's own rows, by their places here.
+        """
 
 
 class RowLearners(Learners, Protocol):
@@ -84,31 +92,37 @@ class OwnRows:
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
-        self.batch = ExchangedRows(learner.rank, learner.engine.device)
+        self._ranks = ExchangedRows(learner.rank, learner.engine.device)
+        self.batch: WholeBatch = self._ranks
         self.rollouts: Sequence[Rollout] = ()
         self.kept: Any = None
 
     def compute(self, batch: Any, role: ModelRole | None, function: Callable[[Any, Any], Tensor]) -> NDArray[Any]:
-        return self._learner.compute_own(batch, role, function, self.batch)
+        mine = np.arange(batch.num_rows)
+        return self._learner.evaluated(batch, mine, self._micro_batches(batch), role, function)
 
     def update(self, batch: Batch, plan: UpdatePlan) -> UpdateResult:
-        return self._learner.update_own(batch, plan, self.batch)
+        rank, num_own = self._learner.rank, batch.num_rows
+        num_rows = num_own * rank.world_size
+        self._learner.check_cut(num_rows, plan)
+        loans = RowLoans.of(rank, num_own, drawn(num_rows, plan))
+        held = loans.borrow(batch, self._ranks)
 
+        def dealt(batch: Batch, index: Rows) -> Minibatch:
+            minibatch, terms = batch.rows(np.searchsorted(held.ids, index)), self._learner.loss_terms
+            sums = self._ranks.gather(torch.tensor([[term.count(minibatch) for term in terms]], dtype=torch.float64))
+            counts = sums.sum(dim=0).clamp(min=1.0).tolist()
+            return Minibatch(minibatch, index, self._micro_batches(minibatch), counts)
 
-class ExchangedRows:
-    """Satisfies `WholeBatch` by torch.distributed: a batch in blocks of as many rows on each rank."""
+        found = self._learner.train(held.batch, plan, loans.own_shares, dealt)
+        return replace(found, tokens=loans.hand_back(found.tokens, self._ranks))
 
-    def __init__(self, rank: Rank, device: torch.device) -> None:
-        self._rank, self._device = rank, device
+    def _micro_batches(self, batch: Batch) -> list[Rows]:
+        """As `Learner.micro_batches`, of a batch whose rows are all this rank's."""
 
-    def gather(self, own: Tensor) -> Tensor:
-        if self._rank.world_size == 1:
-            return own
-        sent = own.to(self._device, torch.uint8 if own.dtype == torch.bool else own.dtype).contiguous()
-        parts = [torch.empty_like(sent) for _ in range(self._rank.world_size)]
-        distributed.all_gather(parts, sent)
-        return torch.cat(parts).to(own.device, own.dtype)
+        def largest(own: int) -> int:
+            return int(self._ranks.gather(torch.tensor([own])).max())
 
-    def own(self, whole: Tensor) -> Tensor:
-        size = len(whole) // self._rank.world_size
-        return whole[self._rank.index * size : (self._rank.index + 1) * size]
+        learner = self._learner
+        size, device = learner.settings.micro_batch_size, learner.engine.device.type
+        return cut_own(batch.lengths, learner.prompts_of(batch), size, device, largest)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -149,10 +150,11 @@ def learn_rows(rank: RankLearner, order: StepOrder, own: OwnScores) -> RankResul
     )
     figures = measure_tokens(trajectories, computed, order.step, rank.batch, _teacher_figures(rank, run, evaluated))
     learnt = train_rows(ppo.estimator, experience, computed, trajectories.groups)
+    names = rank.batch.gather(torch.from_numpy(evaluated.own.first + learnt.rows))
     try:
         updated = rank.update(beside(learnt.batch, own.replayed), order.plan)
     except NotFinite as error:
-        raise NotFinite(str(error), tuple(evaluated.own.first + int(learnt.rows[row]) for row in error.rows)) from error
+        raise NotFinite(str(error), tuple(int(names[row]) for row in error.rows)) from error
     step = StepUpdate(experience, own.learnt, earned, learnt, updated.tokens)
     rank.kept = LearntRows(own.responses.of(evaluated.rollouts), computed, step)
     return RankResult(stats, figures, UpdateResult(updated.partial_means, updated.gradient_norms))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from plumbob.trainers.algorithms.whole_batch import ONE_RANK, WholeBatch, masked_mean
+from plumbob.trainers.algorithms.whole_batch import ONE_RANK, WholeBatch, exact_mean
 from plumbob.trainers.online.experience import LogprobsAndValues
 from plumbob.trainers.online.trajectories import Trajectories, sampler_gaps
 
@@ -45,10 +45,10 @@ def measure_tokens(
     behind = torch.where(mask, version - versions, 0)
     gaps = sampler_gaps(trajectories, computed.compared)
     return TokenFigures(
-        entropy=-masked_mean(computed.logprobs, mask, batch).item(),
-        staleness_mean=masked_mean(behind, mask, batch).item(),
+        entropy=-exact_mean(computed.logprobs, mask, batch).item(),
+        staleness_mean=exact_mean(behind, mask, batch).item(),
         staleness_max=float(batch.gather(behind.amax(dim=1)).max()),
-        sampler_gap_fresh=masked_mean(gaps.sizes, gaps.mask & (versions == version), batch).item(),
+        sampler_gap_fresh=exact_mean(gaps.sizes, gaps.mask & (versions == version), batch).item(),
         took_sampler=computed.probed is not None,
         teachers=teachers or {},
     )

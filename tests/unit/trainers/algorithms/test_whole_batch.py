@@ -20,7 +20,7 @@ from plumbob.configs.settings.algorithms import (
     Rloo,
 )
 from plumbob.trainers.algorithms.advantages import estimate
-from plumbob.trainers.algorithms.whole_batch import WholeBatch, masked_mean, masked_variance
+from plumbob.trainers.algorithms.whole_batch import WholeBatch, exact_mean, masked_mean, masked_variance
 
 PATIENCE_S = 60.0
 ESTIMATORS = [Gae(gamma=0.9), ReinforcePlusPlus(gamma=0.9), ReinforcePlusPlusBaseline(), Rloo(), Grpo(), DrGrpo()]
@@ -65,6 +65,9 @@ def test_mean_and_variance_by_hand() -> None:
             assert found.item() == 3.0
         for found in on_ranks(num_ranks, lambda batch, rows: masked_variance(x[rows], mask[rows], batch), 4):
             assert found.item() == 3.5
+        for mean in on_ranks(num_ranks, lambda batch, rows: torch.tensor(exact_mean(x[rows], mask[rows], batch)), 4):
+            assert mean.item() == 3.0
+    assert exact_mean(x, torch.zeros_like(mask)) == 0.0
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: estimator.kind)
