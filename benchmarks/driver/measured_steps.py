@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.driver.stub_fleet import open_fleet
 from benchmarks.driver.traffic import Traffic
-from plumbob.cluster.connection import connected
+from plumbob.cluster.connection import started_or_joined
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
@@ -83,7 +83,7 @@ def measure(num_responses: int, num_workers: int, folder: Path) -> DriverCost:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     run, traffic = _run(num_responses), Traffic()
-    with connected(ClusterSettings()), MetricsLog(folder, Unheard()) as log:
+    with started_or_joined(ClusterSettings()), MetricsLog(folder, Unheard()) as log:
         workers = open_fleet(num_workers, NUM_TOKENS, run.rollout.chunk_size, SCORE_CHUNK, traffic)
         state = PpoState(run, PpoInput(_prompts(run), 0, ()))
         checkpoints = Checkpoints(folder / "checkpoints", 1)

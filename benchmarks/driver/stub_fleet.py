@@ -13,7 +13,7 @@ from plumbob.cluster.failures import WorkerLost
 from plumbob.cluster.fleet.member import Member
 from plumbob.cluster.fleet.membership import Membership
 from plumbob.cluster.fleet.pool import Pool
-from plumbob.cluster.fleet.recovery.worker_loss_rules import loss_rules
+from plumbob.cluster.fleet.recovery.worker_loss_rules import worker_loss_rules
 from plumbob.cluster.resources import Host, ResourceAmount, WorkerRole
 from plumbob.cluster.worker_groups import LearnerGroup, SamplerGroup, SamplersApart, ScorerGroup
 from plumbob.configs.settings.workers import ClusterSettings
@@ -80,7 +80,7 @@ def open_fleet(num_workers: int, num_tokens: int, chunk_size: int, score_chunk: 
 
     def pool(role: WorkerRole, kind: type, *arguments: Any) -> Pool:
         actor = ray.remote(num_cpus=0)(kind).remote(*arguments)
-        backend, rules = StubBackend(role, actor, traffic), loss_rules(ClusterSettings())
+        backend, rules = StubBackend(role, actor, traffic), worker_loss_rules(ClusterSettings())
         return Pool(role, Membership(role, num_workers, backend, TIMEOUT_S, rules), backend, 1)
 
     ranks = ray.remote(num_cpus=0)(StubRanks).remote()

@@ -45,10 +45,10 @@ def measure_tokens(
     behind = torch.where(mask, version - versions, 0)
     gaps = sampler_gaps(trajectories, computed.compared)
     return TokenFigures(
-        entropy=-exact_mean(computed.logprobs, mask, batch).item(),
-        staleness_mean=exact_mean(behind, mask, batch).item(),
+        entropy=-exact_mean(computed.logprobs, mask, batch),
+        staleness_mean=exact_mean(behind, mask, batch),
         staleness_max=float(batch.gather(behind.amax(dim=1)).max()),
-        sampler_gap_fresh=exact_mean(gaps.sizes, gaps.mask & (versions == version), batch).item(),
+        sampler_gap_fresh=exact_mean(gaps.sizes, gaps.mask & (versions == version), batch),
         took_sampler=computed.probed is not None,
         teachers=teachers or {},
     )
