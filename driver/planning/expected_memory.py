@@ -20,11 +20,12 @@ from plumbob.configs.runs import (
     RewardRun,
     SftRun,
 )
-from plumbob.configs.settings.algorithms import Estimator, OnlineDpo, algorithm_of
+from plumbob.configs.settings.algorithms import OnlineDpo, algorithm_of
 from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.reward_parts import ModelPart
 from plumbob.configs.settings.rewards import RewardGroupSettings
+from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
@@ -57,6 +58,7 @@ from plumbob.models.sizes.memory import (
     scorer_memory,
     transformers_memory,
     vllm_memory,
+    with_experience,
 )
 from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.rollout.samplers.sampler import NUM_HELD
@@ -94,6 +96,11 @@ class _Stages:
         rows = self.learnt.get(stage)
         return MicroBatchShape(learner.micro_batch_size, most_tokens) if rows is None else rows.widest(learner)
 
+    def longest(self, stage: str, most_tokens: int) -> int:
+        """Tokens of a stage's longest row; `most_tokens` where no length is known."""
+        rows = self.learnt.get(stage)
+        return most_tokens if rows is None else rows.longest
+
     def roles_of(self, run: LearnerRun) -> Iterator[tuple[WorkerRole, MemoryEstimate]]:
         learner = run.learner
         match run:
@@ -124,7 +131,7 @@ class _Stages:
                 policy = expected_policy(run.policy.ref, run.policy.tuning)
                 most = min(policy.num_positions, run.data.max_prompt_tokens + run.rollout.max_tokens)
                 shape, predicted = self.shape(run.stage, learner, most), run.rollout.max_tokens
-                own = _online(policy, run.ppo.estimator, run.learner, shape, predicted)
+                own = _online(policy, run.ppo, run.learner, shape, predicted, self.longest(run.stage, most))
                 yield "learner", with_teachers(own, policy, run.teacher_refs, run.learner, shape, predicted)
                 yield "rollout", _sampler(policy, run.rollout, run.data.max_prompt_tokens)
                 if run.reward is not None:
@@ -157,7 +164,8 @@ class _Stages:
         rewarded = run.reward.encoder_from(run.reward.model)
         scored = _times(RESPONSES_OF_A_PAIR, self.shape("reward", learner, run.reward.max_tokens))
         shape = self.shape(algorithm, learner, sampled)
-        online = _online(aligned, run.ppo.estimator, learner, shape, run.rollout.max_tokens)
+        longest = self.longest(algorithm, sampled)
+        online = _online(aligned, run.ppo, learner, shape, run.rollout.max_tokens, longest)
         roles, shape = dpo.roles_of(run.dpo.loss), self.shape("dpo", learner, most)
         pairs = policy_learner(aligned, roles, learner, shape, RESPONSES_OF_A_PAIR)
         return {
@@ -206,10 +214,17 @@ def _times(number: int, shape: MicroBatchShape) -> MicroBatchShape:
 
 
 def _online(
-    policy: ExpectedPolicy, estimator: Estimator, learner: LearnerSettings, shape: MicroBatchShape, num_predicted: int
+    policy: ExpectedPolicy,
+    ppo: PpoSettings,
+    learner: LearnerSettings,
+    shape: MicroBatchShape,
+    num_predicted: int,
+    longest: int,
 ) -> MemoryEstimate:
-    rows = RESPONSES_OF_A_PAIR if isinstance(estimator, OnlineDpo) else 1
-    return policy_learner(policy, roles_of(estimator), learner, shape, rows, num_predicted)
+    """`longest`: tokens of the longest row, as which each of a rank's rows of a step is padded."""
+    rows = RESPONSES_OF_A_PAIR if isinstance(ppo.estimator, OnlineDpo) else 1
+    rank = policy_learner(policy, roles_of(ppo.estimator), learner, shape, rows, num_predicted)
+    return with_experience(rank, -(-ppo.samples_per_step // learner.num_workers) * longest)
 
 
 def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens: int) -> MemoryEstimate:

@@ -39,6 +39,10 @@ HALF_BYTES = 2
 BLOCK_8_BITS = 256
 """Moments in 8 bits with one scale."""
 
+EXPERIENCE_BYTES = 166
+"""Of one token of a rank's rows online, padding included, as it writes them into the journal: responses are 14 of them,
+what is computed of these 86, and their columns the rest. Of 1,024 rows of 2,176 tokens, with a critic."""
+
 RECOMPUTED, RECOMPUTED_BESIDE_4_BITS = 0.28, 0.58
 """Of each layer whose activations are computed anew, what the allocator keeps of what was freed; one layer is whole."""
 
@@ -55,6 +59,7 @@ class MemoryEstimate:
         activations: what a forward keeps for its backward, at most.
         logits: of a micro-batch with their gradients, or of what is sampled at once.
         cache: keys and values of what is sampled at once, at most.
+        experience: a rank's own rows of a step online, from their log-probs to the journal.
         framework: what the process takes without a model.
         programs: what processes beside it take as they begin, which run the user's code or what a policy wrote.
         beyond: what these may allocate more, by the limits in the settings. It is no part of the total.
@@ -66,6 +71,7 @@ class MemoryEstimate:
     activations: int = 0
     logits: int = 0
     cache: int = 0
+    experience: int = 0
     framework: int = 0
     programs: int = 0
     beyond: int = 0
@@ -200,6 +206,11 @@ def beside_teachers(
         weights=learner.weights + weights // num_shares,
         activations=learner.activations + int(ALLOCATED_IN_FORWARD * batch.num_tokens * widest),
     )
+
+
+def with_experience(learner: MemoryEstimate, num_tokens: int) -> MemoryEstimate:
+    """A rank of a learner online, beside which are its rows of a step; `num_tokens`: of all, each as the longest."""
+    return replace(learner, experience=EXPERIENCE_BYTES * num_tokens)
 
 
 def vllm_memory(

@@ -86,6 +86,10 @@ def test_every_role_of_an_adapter_has_weights_of_its_own(policy: str, tmp_path: 
     # The critic is a third, which learns too.
     assert found["learner"].weights == 4 * (number + 3 * ADAPTER)
     assert found["learner"].optimizer == 8 * 2 * ADAPTER
+    # Of a step's responses each as long as the longest; of two ranks each has half.
+    assert found["learner"].experience == 166 * 64 * 20
+    halved = expected_memory(load_run("ppo", [*given, "learner.num_workers=2"]), rows("ppo", 20))["ppo"]["learner"]
+    assert halved.experience == 166 * 32 * 20
     assert found["rollout"].cache == 2**29 and found["rollout"].framework == VLLM_FLOOR
     # Merged, a second base is kept, from which each version is made; unmerged, two versions.
     assert found["rollout"].weights == 4 * 2 * number
