@@ -18,6 +18,8 @@ from plumbob.configs.settings.rewards import ScorerSettings
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings
 from plumbob.data.prompts import EncodedPrompt
+from plumbob.rollout.journal import JOURNAL_FOLDER
+from plumbob.rollout.journal_files import files_of, step_file
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageSummary
@@ -108,8 +110,7 @@ def measure(num_responses: int, num_workers: int, folder: Path) -> DriverCost:
             peak = resident_mib("VmHWM") - before
             with traffic.counting():
                 step()
-    journal = [path for path in (folder / "rollouts").rglob(f"*{NUM_TIMED + 1:06d}*") if path.is_file()]
-    size = sum(path.stat().st_size for path in journal)
+    size = sum(path.stat().st_size for path in files_of(step_file(folder / JOURNAL_FOLDER, NUM_TIMED + 1)))
     shutil.rmtree(folder)
     return DriverCost(
         num_responses,
