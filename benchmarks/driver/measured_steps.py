@@ -81,7 +81,7 @@ class Unheard:
 
 
 def measure(num_responses: int, num_workers: int, folder: Path) -> DriverCost:
-    """The cost of a step, by a private Ray and files in `folder`, which is emptied."""
+    """The cost of a step, on a private Ray cluster, with files in `folder`, which is emptied."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     run, traffic = _run(num_responses), Traffic()

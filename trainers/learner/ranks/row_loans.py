@@ -95,10 +95,10 @@ class RowLoans:
             for owner in range(self.rank.world_size)
         }
         own = of_owners.pop(self.rank.index)
-        told = ranks.exchange(
+        returned = ranks.exchange(
             {owner: found for owner, found in of_owners.items() if any(len(rows.rows) for rows in found.values())}
         )
-        return {name: join_tokens([rows, *(other[name] for other in told.values())]) for name, rows in own.items()}
+        return {name: join_tokens([rows, *(other[name] for other in returned.values())]) for name, rows in own.items()}
 
     def _others(self) -> list[int]:
         return [other for other in range(self.rank.world_size) if other != self.rank.index]

@@ -26,7 +26,7 @@ PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Named(Batch):
+class NamedRows(Batch):
     """A row's name, and tokens of which a rank's rows are as wide as its longest."""
 
     attention_mask: Tensor
@@ -34,9 +34,9 @@ class Named(Batch):
     scale: float
 
 
-def named(first: int, lengths: list[int]) -> Named:
+def named(first: int, lengths: list[int]) -> NamedRows:
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    return Named(mask, torch.arange(first, first + len(lengths)), 0.5)
+    return NamedRows(mask, torch.arange(first, first + len(lengths)), 0.5)
 
 
 def test_each_takes_its_own_first_and_who_lacks_some_borrows() -> None:
@@ -99,7 +99,7 @@ def test_borrowed_rows_are_computed_where_they_are_lent_and_told_where_they_are(
     barrier, given = Barrier(2), [None, None]
     lengths = [[1, 2, 3, 4], [5, 6, 7, 8]]
 
-    def on_rank(index: int) -> tuple[HeldRows[Named], dict[str, TokenRows]]:
+    def on_rank(index: int) -> tuple[HeldRows[NamedRows], dict[str, TokenRows]]:
         loans, ranks = RowLoans.of(Rank(index, 2, ""), 4, epochs), ThreadExchange(index, given, barrier)
         held = loans.borrow(named(4 * index, lengths[index]), ranks)
         computed = np.unique(loans.own_shares[1])
