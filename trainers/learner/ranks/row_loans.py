@@ -112,9 +112,9 @@ def even_shares(minibatch: Rows, num_own: int, num_ranks: int) -> Rows:
     size = len(minibatch) // num_ranks
     own = [minibatch[minibatch // num_own == rank] for rank in range(num_ranks)]
     left = np.concatenate([rows[size:] for rows in own])
-    lacking = np.cumsum([max(size - len(rows), 0) for rows in own])[:-1]
+    wanted = np.cumsum([max(size - len(rows), 0) for rows in own])[:-1]
     return np.stack(
-        [np.concatenate([rows[:size], more]) for rows, more in zip(own, np.split(left, lacking), strict=True)]
+        [np.concatenate([rows[:size], more]) for rows, more in zip(own, np.split(left, wanted), strict=True)]
     )
 
 
