@@ -90,15 +90,17 @@ class RowLoans:
 
     def hand_back(self, measured: Mapping[str, TokenRows], ranks: RowExchange) -> dict[str, TokenRows]:
         """What was measured of the rows that this rank computed -> of those that it has, by places here. Collective."""
-        of_owners = {
-            owner: {name: _of_owner(rows, owner, self.num_own) for name, rows in measured.items()}
-            for owner in range(self.rank.world_size)
+        lenders = np.unique(self.borrowed(self.rank.index) // self.num_own).tolist()
+        of_lenders = {
+            lender: {name: _of_owner(rows, lender, self.num_own) for name, rows in measured.items()}
+            for lender in lenders
+            if measured
         }
-        own = of_owners.pop(self.rank.index)
-        returned = ranks.exchange(
-            {owner: found for owner, found in of_owners.items() if any(len(rows.rows) for rows in found.values())}
-        )
-        return {name: join_tokens([rows, *(other[name] for other in returned.values())]) for name, rows in own.items()}
+        returned = ranks.exchange(of_lenders).values()
+        return {
+            name: join_tokens([_of_owner(rows, self.rank.index, self.num_own), *(other[name] for other in returned)])
+            for name, rows in measured.items()
+        }
 
     def _others(self) -> list[int]:
         return [other for other in range(self.rank.world_size) if other != self.rank.index]
