@@ -22,7 +22,8 @@ from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.learner.engine import Rank, join_group
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import MergedUpdate, UpdatePlan, merge_updates
-from plumbob.trainers.learner.ranks.rank_learner import Common, OwnRows, RankLearner, Result, Share
+from plumbob.trainers.learner.ranks.own_rows import OwnRows
+from plumbob.trainers.learner.ranks.rank_learner import Common, RankLearner, Result, Share
 
 
 class OneRank:

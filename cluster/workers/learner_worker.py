@@ -48,7 +48,7 @@ class LearnerWorker(Worker):
 
     def build(self, run: "LearnerRun") -> None:
         from plumbob.trainers.build import build_learner, models_of
-        from plumbob.trainers.learner.ranks.rank_learner import OwnRows
+        from plumbob.trainers.learner.ranks.own_rows import OwnRows
 
         self._check_host(models_of(run))
         self._learner: Any = None

@@ -10,7 +10,7 @@ from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import FixedKl, Rloo
 from plumbob.configs.settings.training import PpoSettings
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
-from plumbob.trainers.learner.ranks.rank_learner import OwnRows
+from plumbob.trainers.learner.ranks.own_rows import OwnRows
 from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.experience import Experience, make_experience
 from plumbob.trainers.online.objective import compute_logprobs_and_values

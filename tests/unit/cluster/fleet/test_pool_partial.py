@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from ray.exceptions import RayActorError
 
 from plumbob.cluster.calls import Actor, Call, fetched, result_of, wait_until
 from plumbob.cluster.failures import RolloutsLost
@@ -101,6 +102,14 @@ class Owner:
         return [ray.put(value)]
 
 
+def is_dead(owner: Any) -> bool:
+    try:
+        ray.get(owner.put.remote(None), timeout=TIMEOUT_S)
+    except RayActorError:
+        return True
+    return False
+
+
 def test_rollouts_stay_where_they_were_sampled_and_are_found_there(pool_of: Callable[..., PoolOfActors]) -> None:
     """Also those that one worker began, of which the driver has what it needs to hand them on."""
     one = pool_of(1, kind=PartialWorker, dies_in={"rollout-0": 2})
@@ -117,6 +126,7 @@ def test_rollouts_stay_where_they_were_sampled_and_are_found_there(pool_of: Call
     owner = ray.remote(num_cpus=0)(Owner).remote()
     (lost,) = ray.get(owner.put.remote([found[0]]), timeout=TIMEOUT_S)
     ray.kill(owner)
+    assert wait_until(lambda: is_dead(owner), TIMEOUT_S)
     with pytest.raises(RolloutsLost, match="responses were lost with the host that had them"):
         fetched([lost])
     worker = one.started[-1].actor

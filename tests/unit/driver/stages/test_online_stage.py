@@ -143,8 +143,9 @@ def two_steps(tmp_path: Path, policy: str, prompts: Path) -> PpoRun:
 
 def context_of(folder: Path, world: FakePpoWorld, scorer: Any, heard: "Heard") -> StageContext:
     """Of the stage `ppo`, with samplers and learners of a fake world."""
+    samplers = SimpleNamespace(sample_apart=world.sample, load=world.load)
     workers: Any = SimpleNamespace(
-        start_samplers=lambda *_: world, start_scorers=lambda *_: scorer, start_learners=lambda _: world
+        start_samplers=lambda *_: samplers, start_scorers=lambda *_: scorer, start_learners=lambda _: world
     )
     control: Any = SimpleNamespace(saved=lambda _: None, is_save_requested=lambda: False)
     memory: Any = SimpleNamespace(take=lambda: 0.25)

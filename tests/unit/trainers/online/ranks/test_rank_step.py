@@ -21,7 +21,7 @@ from plumbob.rollout.journal import read_step
 from plumbob.rollout.journal_files import step_file, step_writers
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
-from plumbob.trainers.learner.ranks.rank_learner import OwnRows
+from plumbob.trainers.learner.ranks.own_rows import OwnRows
 from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.part_rewards import are_learnt, combined_scores
 from plumbob.trainers.online.ranks.dealing import Deal, blocks
