@@ -8,6 +8,7 @@ from typing import Any
 
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun
+from plumbob.configs.settings.rewards import CombinedReward
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.texts.bounded_templates import TemplateClock, template_time
 from plumbob.driver.default_baseline import with_default_baseline
@@ -18,6 +19,7 @@ from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.stages.evaluating import evaluation
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, run_stage
+from plumbob.reward.bias.bias_probe import BiasProbe
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.sinks.trackers import check_trackers
 
@@ -40,8 +42,10 @@ def prepare_run(config: AnyRun) -> PreparedRun:
     match config:
         case PipelineRun():
             files = prepare_files(config)
+            # Its reward model is yet to be trained: the texts alone are looked at.
+            notes = () if config.bias is None else (BiasProbe(config.bias, CombinedReward(())).note(),)
             return PreparedRun(
-                files.notes, files.rows, lambda context: run_pipeline(config, files, context), files.sizes
+                files.notes + notes, files.rows, lambda context: run_pipeline(config, files, context), files.sizes
             )
         case EvalRun():
             return _of_one_stage(evaluation.prepare(config))

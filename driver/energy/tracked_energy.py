@@ -19,7 +19,7 @@ LOOK_EVERY_S = 5.0
 """Counters that wrap around are read so often, whoever asks or not. The load of the CPU is looked at each second."""
 
 
-class _Newest(BaseOutput):  # type: ignore[misc]
+class _Newest(BaseOutput):
     """Keeps the record that CodeCarbon would write to a file or send."""
 
     def __init__(self) -> None:

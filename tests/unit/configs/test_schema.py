@@ -35,6 +35,8 @@ FILES = {
 }
 for kind in FILES.keys() - {"eval"}:
     FILES[kind].add("data.checks.benchmarks")
+for kind in ("ppo", "pipeline"):
+    FILES[kind] |= {"bias.texts", "bias.terms"}
 MODELS_OF_REWARD = {"reward.model", "reward.ensemble", "reward.parts.model"}
 MODELS = {
     "pretrain": {"policy.model"},
