@@ -122,8 +122,8 @@ def training_stage(
         for note in notes:
             context.listener.notify(context.stage, note)
         control, joules = context.control, None if context.energy is None else context.energy.joules
-        told = (control.saved, control.is_save_requested, context.trackers, joules)
-        with MetricsLog(context.folder, context.listener, *told) as log:
+        hooks = (control.saved, control.is_save_requested, context.trackers, joules)
+        with MetricsLog(context.folder, context.listener, *hooks) as log:
             result = train(context, log)
         found = result.notes or ()
         for note in found:
