@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from plumbob.configs.base import Changeable, Count, Seed, Settings
 from plumbob.configs.checks.input_checks import (
+    check_bias,
     check_environment,
     check_feedback_kind,
     check_measured,
@@ -55,6 +56,8 @@ from plumbob.configs.settings.models import (
     TeacherSettings,
 )
 from plumbob.configs.settings.rewards import GoldRewardSettings, PipelineScorerSettings, ScorerSettings
+from plumbob.configs.settings.stewardship.bias_checks import BiasCheckSettings
+from plumbob.configs.settings.stewardship.energy import EnergySettings
 from plumbob.configs.settings.training import (
     MIN_COMPARED,
     CalibrationSettings,
@@ -92,6 +95,7 @@ class Run(Settings):
     """Of all randomness: the same seed and settings give the same run."""
     storage: StorageSettings = StorageSettings()
     cluster: Changeable[ClusterSettings] = ClusterSettings()
+    energy: Changeable[EnergySettings] = EnergySettings()
 
     @property
     def stage(self) -> str:
@@ -186,6 +190,8 @@ class PpoRun(TrainingRun):
     reward: ScorerSettings | None = None
     """What is learnt from; with teachers it may be left out, and is measured alone."""
     gold_reward: GoldRewardSettings | None = None
+    bias: BiasCheckSettings | None = None
+    """Measures the reward's bias before the first step; None does not."""
     teachers: tuple[TeacherSettings, ...] = ()
     """For `ppo.estimator.kind=distillation`."""
     teachers_by: Annotated[str, Field(min_length=1)] | None = None
@@ -225,6 +231,7 @@ class PpoRun(TrainingRun):
     def _check(self) -> Self:
         check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
         check_environment(self.rollout, self.gold_reward)
+        check_bias(self.bias, self.reward)
         check_ranks_stay(self.policy.tuning)
         check_quantised_base(self.policy, self.rollout, self.ppo)
         return self
@@ -274,6 +281,8 @@ class PipelineRun(TrainingRun):
     calibration_prompts: Count = 128
     """Prompts whose responses, of the fine-tuned policy, are to score mean 0 and variance 1."""
     evaluation: EvaluationSettings = EvaluationSettings()
+    bias: BiasCheckSettings | None = None
+    """Measures the reward's bias before the first step of the online stage; None does not."""
 
     @model_validator(mode="before")
     @classmethod
@@ -286,6 +295,7 @@ class PipelineRun(TrainingRun):
         if self.evaluation.num_prompts < MIN_COMPARED:
             raise ValueError(f"a pipeline compares its policies: set evaluation.num_prompts={MIN_COMPARED} at least")
         check_no_teachers(self.ppo)
+        check_bias(self.bias, self.reward)
         check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
         check_no_environment(self.rollout, self.kind)
         check_gold_reward(self.ppo, self.data.toy is not None)

@@ -26,6 +26,7 @@ from plumbob.console.commands import (
     ui,
 )
 from plumbob.console.commands.adapters import adapters
+from plumbob.console.commands.bias import bias
 from plumbob.console.commands.data import data
 from plumbob.console.commands.live import save, scale, status, stop, watch
 from plumbob.console.commands.measures import compare_methods, evaluate, verify
@@ -72,6 +73,7 @@ COMMANDS: tuple[Command | CommandGroup, ...] = (
     push,
     pairs,
     data.GROUP,
+    bias.GROUP,
     adapters.GROUP,
     doctor,
     verify,

@@ -8,15 +8,18 @@ from typing import Any
 
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun
+from plumbob.configs.settings.rewards import CombinedReward
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.texts.bounded_templates import TemplateClock, template_time
 from plumbob.driver.default_baseline import with_default_baseline
+from plumbob.driver.energy.energy_meter import check_energy
 from plumbob.driver.learner_notes import learner_notes
 from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
 from plumbob.driver.stages.evaluating import evaluation
 from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, run_stage
+from plumbob.reward.bias.bias_probe import BiasProbe
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.sinks.trackers import check_trackers
 
@@ -39,8 +42,10 @@ def prepare_run(config: AnyRun) -> PreparedRun:
     match config:
         case PipelineRun():
             files = prepare_files(config)
+            # Its reward model is yet to be trained: the texts alone are looked at.
+            notes = () if config.bias is None else (BiasProbe(config.bias, CombinedReward(())).note(),)
             return PreparedRun(
-                files.notes, files.rows, lambda context: run_pipeline(config, files, context), files.sizes
+                files.notes + notes, files.rows, lambda context: run_pipeline(config, files, context), files.sizes
             )
         case EvalRun():
             return _of_one_stage(evaluation.prepare(config))
@@ -81,6 +86,7 @@ def runnable(config: AnyRun) -> AnyRun:
     if isinstance(config, EvalRun):
         config = with_default_baseline(config)
     check_trackers(config)
+    check_energy(config.energy)
     return with_absolute_paths(config)
 
 

@@ -7,6 +7,7 @@ from plumbob.configs.settings.models import EvaluatedPolicySettings
 from plumbob.configs.settings.offline_objectives import BradleyTerry, RewardObjective
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import RewardGroupSettings
+from plumbob.configs.settings.stewardship.bias_checks import BiasCheckSettings
 from plumbob.configs.settings.workers import RolloutSettings
 
 
@@ -68,6 +69,23 @@ def check_scores_pairs(reward: RewardGroupSettings) -> None:
         raise ValueError(
             f"reward.parts: {needy.name} compares with the column '{needy.columns[0]}' of a prompt's row, which "
             f"the pairs of data.pairs do not have: measure it on data.prompts"
+        )
+
+
+def check_bias(bias: BiasCheckSettings | None, reward: RewardGroupSettings | None) -> None:
+    """Of a run that measures its reward on texts that are no prompts of its own."""
+    if bias is None:
+        return
+    if reward is None:
+        raise ValueError("bias measures a reward, and the run has none: leave bias out, or give reward.model=FOLDER")
+    if has_environment_part(reward):
+        raise ValueError("reward.parts: kind environment scores no texts, and bias measures on texts: leave bias out")
+    needy = next((part for part in reward.weighted_parts if part.columns), None)
+    if needy is not None:
+        raise ValueError(
+            f"reward.parts: {needy.name} compares with the column '{needy.columns[0]}' of a prompt's row, which the "
+            f"texts that bias measures on do not have: leave bias out, and measure the reward model by itself with "
+            f"plumbob bias reward MODEL"
         )
 
 

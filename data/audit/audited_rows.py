@@ -13,7 +13,7 @@ from plumbob.data.reading.file_formats.formats import FileRow, iterate_rows
 from plumbob.data.reading.messages import conversation_in
 from plumbob.data.reading.question import question_in
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, RowRender, plain_dialogue
+from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, Render, RowRender, plain_dialogue
 from plumbob.data.texts.written_texts import written_texts
 
 
@@ -63,10 +63,14 @@ class AuditedFile:
     unread: tuple[str, ...]
 
 
-def read_audited(path: str, rules: ReadingSettings) -> AuditedFile:
-    """All rows that can be understood. UserError where the file cannot be read, or no row of it can."""
+def read_audited(path: str, rules: ReadingSettings, messages: Render = plain_dialogue) -> AuditedFile:
+    """All rows that can be understood. UserError where the file cannot be read, or no row of it can.
+
+    Args:
+        messages: writes chat messages as text.
+    """
     check_columns(rules.columns)
-    render = written_texts(plain_dialogue, rules)
+    render = written_texts(messages, rules)
     rows: list[AuditedRow] = []
     unread, num_rows, reason = list[str](), 0, ""
     for row in iterate_rows(path):

@@ -158,6 +158,7 @@ class Pipeline:
             ),
             policy=AlignedPolicySettings(model=self._folders.sft, tuning=self._run.policy.tuning, **self._frozen),
             reward=self._run.reward.trained(self._folders.reward_model),
+            bias=self._run.bias,
             rollout=self._run.rollout,
             ppo=self._run.ppo,
         )

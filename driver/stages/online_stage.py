@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from plumbob.cluster.session import Session
 from plumbob.configs.checks.input_checks import has_environment_part
@@ -15,6 +16,7 @@ from plumbob.driver.stages.concurrent_start import run_concurrently
 from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
 from plumbob.models.loading import OpenedPolicy
+from plumbob.reward.bias.bias_probe import BiasProbe
 from plumbob.reward.gold_reward import SecondRewardScorer
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.reward_prompts import FormScorer, RewardPrompts
@@ -61,10 +63,12 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     opened = open_trainable_policy(run)
     scored = [RewardPrompts(reward) for reward in rewards]
     data = prepare_ppo(run, opened, scored)
+    probe = None if run.bias is None or run.reward is None else BiasProbe(run.bias, run.reward.reward)
     loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
 
     def train(context: StageContext, log: MetricsLog) -> StageResult:
         workers = _start(context, run, opened, rule, scored)
+        bias = _bias(context, run, probe)
         checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints, log.saved)
         state = PpoState(run, data)
         context.control.ledger = state.ledger
@@ -80,13 +84,14 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         workers.learners.export(context.folder / "policy")
         result = _result(context, run, data, state, workers)
         serving = serving_of(run.rollout, opened, run.policy.tuning)
-        return result.with_metrics({"rollout_adapter": serving})
+        return result.with_metrics({"rollout_adapter": serving} | bias)
 
     is_watched = has_gold_reward or run.reward is None
     notes = data.notes if is_watched else (*data.notes, NO_SECOND_REWARD_MODEL)
     if run.rollout.environment is not None and not has_environment_part(run.reward):
         notes = (*notes, UNUSED_ENVIRONMENT)
     notes += serving_notes(run.rollout, opened, run.policy.tuning)
+    notes += () if probe is None else (probe.note(),)
     if run.rollout.quantised_base == "stored":
         notes = (*notes, SAMPLES_FROM_STORED)
     return training_stage(notes, train, data.rows, lambda: _sizes(run, data))
@@ -122,6 +127,17 @@ def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[R
     if run.gold_reward is not None:
         return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.gold_reward, answers), scored[-1]))
     return scorer if rule is None else SecondRewardScorer(scorer, open_scorer(RuleReward(rule), "cpu"))
+
+
+def _bias(context: StageContext, run: PpoRun, probe: BiasProbe | None) -> dict[str, Any]:
+    """The reward's, by the scorers that there are already. UserError where it is refused."""
+    if probe is None or run.reward is None:
+        return {}
+    found = probe.checked(context.session.start_scorers(run.reward, context.folder / ANSWERS_FOLDER))
+    warning = found.sentence()
+    if warning is not None:
+        context.listener.notify(context.stage, warning)
+    return {"reward_bias": found.as_dict()}
 
 
 def _result(context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, workers: PpoWorkers) -> StageResult:

@@ -1,1 +1,1 @@
-"""What a run keeps of how it treats people: of its data, what is in it."""
+"""How a run and its models treat people: what is in its data, and how biased its models are."""

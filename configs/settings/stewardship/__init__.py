@@ -1,1 +1,1 @@
-"""Settings of how a run treats people: what is looked for in its data."""
+"""Settings of how a run treats people: what is looked for in its data, and how its reward's bias is measured."""

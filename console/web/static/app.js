@@ -4,9 +4,10 @@ import { Header } from "./components/header.js";
 import { ErrorNote, Loading } from "./components/notes.js";
 import { RunFrame } from "./components/run_frame.js";
 import { TokenForm } from "./components/token_form.js";
+import { navigate, runPath } from "./lib/addresses.js";
 import { serverClient } from "./lib/client.js";
 import { html, render, useEffect, useRef, useState } from "./lib/html.js";
-import { navigate, runPath, useRoute } from "./lib/router.js";
+import { useRoute } from "./lib/router.js";
 import { forgetToken, logIn, savedToken, tokenFromAddress } from "./lib/token.js";
 import { VIEWS } from "./lib/view_table.js";
 

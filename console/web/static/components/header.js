@@ -1,7 +1,7 @@
 // The top of every page: where one is, light or dark, and the keys.
+import { navigate } from "../lib/addresses.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { activeKeys, useKeys } from "../lib/keys.js";
-import { navigate } from "../lib/router.js";
 import { THEMES, chooseTheme, savedTheme } from "../lib/theme.js";
 
 /** Light, dark or as the system has it, and the next of them. */

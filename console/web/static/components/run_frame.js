@@ -1,8 +1,8 @@
 // What stands around every view of a run: its name and state, its stages, the tabs.
+import { href, navigate, runPath } from "../lib/addresses.js";
 import { duration } from "../lib/format.js";
 import { html, useEffect, useRef } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
-import { href, navigate, runPath } from "../lib/router.js";
 import { stageOf, useFeed, useRun } from "../lib/run_feed.js";
 import { VIEWS } from "../lib/view_table.js";
 import { ErrorNote, Loading } from "./notes.js";

@@ -1,5 +1,5 @@
 // The token of a server that is not for this machine alone: kept for this tab, and never in the address.
-import { decoded } from "./router.js";
+import { decoded } from "./addresses.js";
 
 const KEY = "plumbob-token";
 

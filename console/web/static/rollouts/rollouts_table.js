@@ -1,8 +1,8 @@
 // The rollouts that the filters leave, a page of them at a time.
 import { Table } from "../components/table.js";
+import { href, runPath } from "../lib/addresses.js";
 import { number } from "../lib/format.js";
 import { html } from "../lib/html.js";
-import { href, runPath } from "../lib/router.js";
 import { oneLine, plainText } from "../lib/visible_text.js";
 import { dropText, finishText, versionRange } from "./facts.js";
 

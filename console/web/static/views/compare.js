@@ -4,10 +4,10 @@ import { Swatch } from "../components/legend.js";
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Segmented } from "../components/segmented.js";
 import { Table } from "../components/table.js";
+import { comparedIds, href, runPath } from "../lib/addresses.js";
 import { runAddress } from "../lib/client.js";
 import { number, setting } from "../lib/format.js";
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
-import { comparedIds, href, runPath } from "../lib/router.js";
 import { withRecords } from "../lib/run_feed.js";
 import { metricNames, newest } from "../lib/series.js";
 

@@ -1,8 +1,8 @@
 // All metrics of a stage over its steps, with what happened as marks.
 import { CurveGrid } from "../components/curve_grid.js";
+import { href, runPath } from "../lib/addresses.js";
 import { html, useMemo } from "../lib/html.js";
 import { marksOf } from "../lib/marks.js";
-import { href, runPath } from "../lib/router.js";
 
 /** Stages that leave no rollouts have no page for a step. */
 const hasRollouts = (records) => records.some(({ metrics }) => "num_answers" in metrics);

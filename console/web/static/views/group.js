@@ -1,10 +1,10 @@
 // A group side by side: its prompt once, and every answer to it.
 import { ErrorNote, Loading } from "../components/notes.js";
+import { href, runPath } from "../lib/addresses.js";
 import { runAddress } from "../lib/client.js";
 import { number } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
-import { href, runPath } from "../lib/router.js";
 import { plainText } from "../lib/visible_text.js";
 import { Episode } from "../rollouts/episode.js";
 import { Facts } from "../rollouts/facts.js";

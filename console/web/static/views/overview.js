@@ -4,11 +4,11 @@ import { Empty } from "../components/notes.js";
 import { Table } from "../components/table.js";
 import { StateBadge } from "../components/state_badge.js";
 import { Tile } from "../components/tile.js";
+import { href, runPath } from "../lib/addresses.js";
 import { address, runAddress } from "../lib/client.js";
 import { NONE, ago, cost, duration, moment, number, setting } from "../lib/format.js";
 import { html, useMemo } from "../lib/html.js";
 import { metricWords } from "../lib/metric_words.js";
-import { href, runPath } from "../lib/router.js";
 import { column, newest, rewardInterval } from "../lib/series.js";
 
 /** The figures of a stage, as far as it has them, most telling first. */

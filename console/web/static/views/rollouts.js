@@ -1,11 +1,11 @@
 // The answers that were sampled: filters, a histogram of their scores, and a table. All that is chosen stands in the address.
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Pager } from "../components/pager.js";
+import { runPath } from "../lib/addresses.js";
 import { runAddress } from "../lib/client.js";
 import { number } from "../lib/format.js";
 import { html, useEffect } from "../lib/html.js";
 import { useLoaded } from "../lib/loaded.js";
-import { runPath } from "../lib/router.js";
 import { Filters, filtersOf } from "../rollouts/filters.js";
 import { RolloutsTable } from "../rollouts/rollouts_table.js";
 import { ScoreBrush } from "../rollouts/score_brush.js";

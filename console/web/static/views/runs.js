@@ -3,10 +3,10 @@ import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Segmented } from "../components/segmented.js";
 import { Progress, StateBadge } from "../components/state_badge.js";
 import { Table } from "../components/table.js";
+import { comparePath, href, navigate, runPath } from "../lib/addresses.js";
 import { NONE, ago, cost, duration, number } from "../lib/format.js";
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
-import { comparePath, href, navigate, runPath } from "../lib/router.js";
 
 const STATES = ["all", "running", "finished", "stopped"];
 

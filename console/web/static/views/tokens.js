@@ -1,11 +1,11 @@
 // One answer, token by token: overlays on its text, all numbers of the current token, and how its reward came about.
 import { Empty, ErrorNote, Loading } from "../components/notes.js";
 import { Segmented } from "../components/segmented.js";
+import { href, runPath } from "../lib/addresses.js";
 import { runAddress } from "../lib/client.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoaded } from "../lib/loaded.js";
-import { href, runPath } from "../lib/router.js";
 import { plainText } from "../lib/visible_text.js";
 import { Facts } from "../rollouts/facts.js";
 import { Prompt } from "../rollouts/prompt.js";

@@ -42,6 +42,16 @@ def test_a_module_imports_files_that_are_there(path: Path) -> None:
     assert [name for name in imported(path) if not (path.parent / name).is_file()] == []
 
 
+def test_no_modules_import_one_another_in_a_ring() -> None:
+    """Modules that are fetched later, by import("..."), are followed too."""
+    imports = {path: {(path.parent / name).resolve() for name in imported(path)} & set(MODULES) for path in MODULES}
+    assert sum(map(len, imports.values())) > len(MODULES)
+    below = dict(imports)
+    while leaves := {path for path, others in below.items() if not others & set(below)}:
+        below = {path: others for path, others in below.items() if path not in leaves}
+    assert sorted(map(named, below)) == []
+
+
 def test_the_page_names_files_that_are_there() -> None:
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     named_files = re.findall(r'(?:href|src)="static/([^"]+)"', page)

@@ -1,0 +1,1 @@
+"""What bias is measured on: terms that name groups and their swaps, CrowS-Pairs, BBQ."""
