@@ -41,31 +41,72 @@ class Source:
         return next((self.lines[name] for name in (key, *lists) if name in self.lines), None)
 
 
+CORE = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+}
+"""What is no text without quotes: the core schema of YAML 1.2 (section 10.3.2), without numbers that begin with 0."""
+
+IN_DISPUTE = (
+    r"[-+]?0[0-9_]+|[-+]?0b[01_]+|[-+]?0x[0-9a-fA-F_]+|[-+]?[0-9][0-9_]*((:[0-5]?[0-9])*(\.[0-9_]*)?|[eE][-+]?[0-9]+)"
+)
+"""Numbers of YAML 1.1 that YAML 1.2 reads as text, or as another number: 010 (8), 1:30 (90), 1_000, 0b11."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once, 1e-4 is a number, and 2026-01-01 and off are text."""
+    """YAML 1.2's core schema, in which a key stands once: 1e-4 is a number, and 2026-01-01, off and << are text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key} is not text", key_node.start_mark)
+                raise _refused(f"the key {key} is not text", key_node)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key} twice", key_node.start_mark)
+                raise _refused(f"the key {key} twice", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_core(self, node: yaml.ScalarNode) -> Any:
+        """What the text is in YAML 1.2, also where its tag was written: !!int 1:30 is none."""
+        text, name = node.value, node.tag.rpartition(":")[2]
+        if not re.fullmatch("|".join(CORE[each][0] for each in {name, "int" if name == "float" else name}), text):
+            raise _refused(f"{shortened(text)} is no {name}", node)
+        match name:
+            case "null":
+                return None
+            case "bool":
+                return text.lower() == "true"
+            case "int":
+                return int(text, 0)
+            case _:
+                return float(text.replace(".", "") if text[-1] in "fFnN" else text)
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "bool")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    def refuse_dispute(self, node: yaml.ScalarNode) -> Any:
+        found = shortened(node.value)
+        raise _refused(f"YAML's versions read {found} in different ways; write plain digits, or text in quotes", node)
+
+
+def _refused(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+_Loader.yaml_implicit_resolvers = {}
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in ("str", "seq", "map")
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+for _name, (_pattern, _first) in CORE.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})$"), _first)
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.construct_core)
+_Loader.add_implicit_resolver("!in-dispute", re.compile(rf"(?:{IN_DISPUTE})$"), list("-+0123456789"))
+_Loader.add_constructor("!in-dispute", _Loader.refuse_dispute)
 
 
 def read_source(path: Path, label: str) -> Source:

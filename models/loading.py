@@ -15,7 +15,7 @@ from plumbob.core.errors import NUM_NAMED, UserError
 from plumbob.core.outside import from_outside
 from plumbob.models.adapter import CONFIG_FILE
 from plumbob.models.files.tokenizer_files import open_tokenizer
-from plumbob.models.files.weight_files import COPY_AGAIN, give_folder
+from plumbob.models.files.weight_files import COPY_AGAIN, NOT_FINITE, give_folder
 from plumbob.models.library.base_digest import resolve_checked
 from plumbob.models.quantization.forms import loading_options
 from plumbob.models.resolution import BASE_KEY, ModelSource, read_adapter_config, resolve_model
@@ -235,7 +235,8 @@ def load_weights(auto_class: Any, ref: ModelRef, base: str, makes_head: bool = F
         options: of transformers' `from_pretrained`.
 
     Raises:
-        UserError: they cannot be loaded, or some are not there, which would silently be made of random numbers.
+        UserError: they cannot be loaded, are not finite, or some are not there, which would silently be made of random
+            numbers.
     """
     with from_outside(f"{ref.setting}={base}: the weights cannot be loaded", give_folder(base)):
         model, found = auto_class.from_pretrained(base, use_safetensors=True, output_loading_info=True, **options)
@@ -243,7 +244,17 @@ def load_weights(auto_class: Any, ref: ModelRef, base: str, makes_head: bool = F
     if absent and not makes_head:
         named = ", ".join(absent[:NUM_NAMED]) + (f" and {len(absent) - NUM_NAMED} more" * (len(absent) > NUM_NAMED))
         raise UserError(f"{ref.setting}={base}: the weights lack {named}: the folder is not whole, copy it again")
+    broken = next((name for name, weight in model.named_parameters() if not _is_finite(weight)), None)
+    if broken is not None:
+        raise UserError(f"{ref.setting}={base}: {broken} {NOT_FINITE}")
     return model
+
+
+def _is_finite(weight: torch.Tensor) -> bool:
+    """Of one in few bits, whose numbers are codes, its form says so."""
+    if not weight.is_floating_point() or weight.dtype.itemsize < 2 or not weight.numel():
+        return True
+    return all(bool(bound.isfinite()) for bound in weight.detach().aminmax())
 
 
 def open_baseline(policy: EvaluatedPolicySettings) -> OpenedPolicy | None:

@@ -30,6 +30,7 @@ OWNERS = {
     "_move_adapter_to_device_of_base_layer": "peft.tuners.tuners_utils",
     "_keep_in_fp32_modules": "transformers.modeling_utils",
     "_commit_hash": "transformers.configuration_utils",
+    "_hardware": "codecarbon.emissions_tracker",
 }
 """Private attribute that the code reads -> the module that makes it."""
 

@@ -237,6 +237,11 @@ class ScorerSettings(RewardGroupSettings):
     def _check_given(self) -> Self:
         if self.model is None and not self.parts:
             raise ValueError(no_reward(self.section))
+        if self.model is None and not any(part.weight for part in self.parts):
+            raise ValueError(
+                f"{self.section}.parts: the weight of every part is 0, so that every response is worth 0: give one a "
+                f"weight, a gate too"
+            )
         if self.model is None and self.ensemble:
             raise ValueError(
                 f"{self.section}.ensemble has further reward models: give the first as {self.section}.model"

@@ -1,12 +1,16 @@
-"""How a process with code of the user's begins, and which variables of the environment it sees."""
+"""How a process with code of the user's begins, which variables of the environment it sees, and its scratch folder."""
 
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import plumbob
 from plumbob.core.errors import UserError
+from plumbob.core.outside import reason_of
 from plumbob.core.programs.users_code import BEGIN
 
 KEPT_ENVIRONMENT = (
@@ -42,3 +46,29 @@ def kept_environment(code: str, setting: str, names: Sequence[str]) -> dict[str,
         )
     kept = (*KEPT_ENVIRONMENT, *(name for name in os.environ if name.startswith("LC_")), *names)
     return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+@contextmanager
+def starting(code: str, prefix: str) -> Iterator[Path]:
+    """A scratch folder for a process that is started inside; where it does not start, nothing is left of the folder.
+
+    Args:
+        code: names the code in a message, as `function=my_reward.py:score`.
+        prefix: of the folder's name.
+
+    Raises:
+        UserError: the system does not start it.
+    """
+    scratch = None
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=prefix))
+        yield scratch
+    except BaseException as error:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(
+                f"{code}: its process cannot be started: {reason_of(error)}; see that {sys.executable} and "
+                f"{tempfile.gettempdir()} can be used by you"
+            ) from error
+        raise

@@ -10,14 +10,15 @@ import yaml
 
 from plumbob.configs.settings.tuning.adapters import BottleneckTuning
 from plumbob.driver.run_folder.made_adapter import RunRecord, data_of
+from plumbob.trainers.metrics.energy_use import energy_words
 
 MISSING = "missing"
 """What nobody knows is called so, in words, so that it is not taken for forgotten."""
 
-NO_METRICS = ("notes", "monitors", "policies", "seconds", "peak_memory_gib")
+NO_METRICS = ("notes", "monitors", "policies", "seconds", "peak_memory_gib", "energy")
 """Of a stage's summary, what is no metric of the model or stands elsewhere on the page."""
 
-OF_A_PLACE = ("cluster", "sinks", "storage")
+OF_A_PLACE = ("cluster", "sinks", "storage", "energy")
 """Settings of where a run was and who was told of it, which say nothing of what it made."""
 
 PLACE = re.compile(r"://|[\s=:,;\"'(\[]/[^\s/]+/")
@@ -94,6 +95,7 @@ def _facts(subject: CardSubject) -> str:
         "seed": MISSING if run is None else str(run.config.get("seed", MISSING)),
         "data": _data(run) or MISSING,
         "seconds": _number(run.summary.get("seconds")) if run and "seconds" in run.summary else MISSING,
+        "energy": (energy_words(run.summary.get("energy")) if run else "") or MISSING,
         "versions": named or MISSING,
         "machine": f"{on}{cpus}" if on else MISSING,
         "licence": f"{MISSING}: that of the base and of the data decide",

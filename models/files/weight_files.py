@@ -14,9 +14,13 @@ from plumbob.configs.paths import cached_folder
 from plumbob.core.atomic_files import flush_all, make_folder, open_to_readers, replaced
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
+from plumbob.models.files.finite_weights import first_not_finite
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 COPY_AGAIN = "copy the model again, or save it with model.save_pretrained(FOLDER)"
+
+
+NOT_FINITE = "has numbers that are NaN or infinite, as after training that diverged; give weights from before it"
 
 
 def give_folder(name: str) -> str:
@@ -75,12 +79,19 @@ def check_weights(folder: Path, key: str) -> None:
 
 
 def check_file(path: Path, key: str) -> None:
-    """Raises UserError when a safetensors file is missing, has no header, or is not as long as its header says."""
+    """Look at a safetensors file.
+
+    Raises:
+        UserError: it is missing, has no header, is not as long as its header says, or has numbers that are not finite
+            (of a file beyond `finite_weights.MAX_READ`, at the beginning of a tensor).
+    """
     what = f"{key}={path.parent}: {path.name}"
     if path.exists() and not os.access(path, os.R_OK):
         raise UserError(f"{what} may not be read by you; ask its owner to let you, such as by chmod a+r")
     with from_outside(f"{what} is damaged or missing", COPY_AGAIN), safe_open(path, framework="pt"):
-        return
+        broken = first_not_finite(path)
+    if broken is not None:
+        raise UserError(f"{what}: {broken} {NOT_FINITE}")
 
 
 def num_stored(path: Path) -> int:

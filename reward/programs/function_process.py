@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from plumbob.core.errors import UserError
 from plumbob.core.process_ends.after_death import AfterDeath
 from plumbob.core.programs.function_source import digest_of_source, source_file
 from plumbob.core.programs.message_pipe import MessagePipe, PipeClosed
-from plumbob.core.programs.process_environment import command_of, kept_environment
+from plumbob.core.programs.process_environment import command_of, kept_environment, starting
 from plumbob.reward.programs import function_program
 from plumbob.reward.programs.function_program import Call, time_out
 
@@ -102,17 +101,19 @@ class FunctionProcess:
         self._digest = digest_of_source(part.function)
         place, _, name = part.function.rpartition(":")
         file = source_file(part.function)
-        scratch = tempfile.mkdtemp(prefix="plumbob-function-")
-        self._process = subprocess.Popen(
-            command_of(function_program.__name__),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if self._quiet else None,
-            cwd=file.parent,
-            env={**kept_environment(f"function={part.function}", "environment", part.environment), "TMPDIR": scratch},
-            start_new_session=True,
-        )
-        self._end = weakref.finalize(self, _end, self._process, AfterDeath([self._process.pid], Path(scratch)), scratch)
+        with starting(f"function={part.function}", "plumbob-function-") as scratch:
+            variables = kept_environment(f"function={part.function}", "environment", part.environment)
+            self._process = subprocess.Popen(
+                command_of(function_program.__name__),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL if self._quiet else None,
+                cwd=file.parent,
+                env={**variables, "TMPDIR": str(scratch)},
+                start_new_session=True,
+            )
+            after_death = AfterDeath([self._process.pid], scratch)
+            self._end = weakref.finalize(self, _end, self._process, after_death, scratch)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._pipe = MessagePipe(self._process.stdin.fileno(), self._process.stdout.fileno())
         asked = {
@@ -154,7 +155,7 @@ def _answer(message: Mapping[str, Any]) -> float | NoScore:
     return NoScore(message["failure"], tuple(message.get("detail", ())))
 
 
-def _end(process: "subprocess.Popen[bytes]", after_death: AfterDeath, scratch: str) -> None:
+def _end(process: "subprocess.Popen[bytes]", after_death: AfterDeath, scratch: Path) -> None:
     """The process and all that it started in its session are killed, and its scratch folder is removed."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.core.errors import UserError
 from plumbob.core.process_ends.after_death import AfterDeath
 from plumbob.core.programs.function_source import SOURCE_SUFFIX, changed_sources, source_digests, source_file
-from plumbob.core.programs.process_environment import command_of, kept_environment
+from plumbob.core.programs.process_environment import command_of, kept_environment, starting
 from plumbob.rollout.environments import host_program
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed
 from plumbob.rollout.environments.episode import Episode, EpisodeEnd
@@ -171,26 +170,27 @@ class EnvironmentHost:
         return "as it takes no request"
 
     def _start(self) -> None:
-        settings, scratch = self._settings, tempfile.mkdtemp(prefix="plumbob-environment-")
-        variables = kept_environment(f"{SECTION}source={settings.source}", "variables", settings.variables)
+        settings, code = self._settings, f"{SECTION}source={self._settings.source}"
         self._is_dead = False
         self._episodes: weakref.WeakValueDictionary[int, Episode] = weakref.WeakValueDictionary()
         self._groups: dict[int, int] = {}
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
-        with theirs, _specification(settings) as given:
-            self._process = subprocess.Popen(
-                [*command_of(host_program.__name__), str(theirs.fileno())],
-                stdin=given,
-                stdout=subprocess.DEVNULL if self._quiet else 2,  # What it prints is for the log.
-                stderr=subprocess.DEVNULL if self._quiet else None,
-                pass_fds=(theirs.fileno(),),
-                cwd=source_file(settings.source).parent,
-                env={**variables, "TMPDIR": scratch, "PYTHONHASHSEED": "0"},
-                start_new_session=True,
-            )
-        after_death = AfterDeath([self._process.pid], Path(scratch), EXIT_WAIT_S)
-        self._end = weakref.finalize(self, _end, self._process, self._control, after_death, scratch)
+        with starting(code, "plumbob-environment-") as scratch:
+            variables = kept_environment(code, f"{SECTION}variables", settings.variables)
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._control.setblocking(False)
+            with theirs, _specification(settings) as given:
+                self._process = subprocess.Popen(
+                    [*command_of(host_program.__name__), str(theirs.fileno())],
+                    stdin=given,
+                    stdout=subprocess.DEVNULL if self._quiet else 2,  # What it prints is for the log.
+                    stderr=subprocess.DEVNULL if self._quiet else None,
+                    pass_fds=(theirs.fileno(),),
+                    cwd=source_file(settings.source).parent,
+                    env={**variables, "TMPDIR": str(scratch), "PYTHONHASHSEED": "0"},
+                    start_new_session=True,
+                )
+            after_death = AfterDeath([self._process.pid], scratch, EXIT_WAIT_S)
+            self._end = weakref.finalize(self, _end, self._process, self._control, after_death, scratch)
         self._check_begin()
 
     def _check_begin(self) -> None:
@@ -257,7 +257,7 @@ def _kill_groups(pids: Iterable[int]) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def _end(process: "subprocess.Popen[bytes]", control: socket.socket, after_death: AfterDeath, scratch: str) -> None:
+def _end(process: "subprocess.Popen[bytes]", control: socket.socket, after_death: AfterDeath, scratch: Path) -> None:
     """The host sees its socket's end, and ends all episodes and itself; else it is killed."""
     control.close()
     try:

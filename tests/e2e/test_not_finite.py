@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from plumbob.configs.load_run import load_run
@@ -24,7 +23,10 @@ def test_a_reward_that_is_not_finite_ends_before_a_step(
     folder = tmp_path / "broken"
     shutil.copytree(reward_model, folder)
     tensors = load_file(folder / "model.safetensors")
-    tensors["classifier.weight"] = torch.full_like(tensors["classifier.weight"], torch.nan)
+    # Weights that are NaN are refused before anything starts; these are finite, and what they amount to is not.
+    tensors["bert.pooler.dense.weight"].zero_()
+    tensors["bert.pooler.dense.bias"].fill_(50.0)  # tanh of it is 1.
+    tensors["classifier.weight"].fill_(3e38)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(RunFailed) as error:
         stage("nan-reward", "ppo", ppo_settings, {"reward.model": folder})

@@ -1,5 +1,6 @@
 """Learner ranks in processes of their own, and a tiny learner for them: hidden size 32, odd-sized LoRA matrices."""
 
+import gc
 import multiprocessing
 import os
 import socket
@@ -76,6 +77,7 @@ class Ranks:
 
 def _join(rank: Rank, extensions: Path) -> None:
     global _rank
+    gc.freeze()  # DeepSpeed collects garbage for each engine that it makes: of what was imported nothing is.
     os.environ |= {"TORCH_EXTENSIONS_DIR": str(extensions), "CUDA_VISIBLE_DEVICES": ""}
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", FutureWarning)  # Of torch, at every collective that DeepSpeed makes.

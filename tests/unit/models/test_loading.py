@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, BertCo
 from plumbob.configs.settings.models import EvaluatedPolicySettings, ModelRef, NewBertSettings
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import save_adapter
+from plumbob.models.files import finite_weights
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.loading import OpenedPolicy, load_causal_lm, open_base, open_baseline, open_model, open_policy
 from plumbob.models.resolution import ModelSource, resolve_model
@@ -180,6 +181,19 @@ def test_weights_that_are_not_whole(folder: str, adapter_folder: Path, tmp_path:
     for model in (base, adapter_folder):
         with pytest.raises(UserError, match=rf"{base}: model\.safetensors is damaged"):
             resolve_model(policy_ref(str(model)))
+
+
+def test_what_a_look_at_a_large_file_passes_over_is_refused_when_it_is_loaded(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_causal_lm(open_policy(policy_ref(folder)))
+    model.model.layers[1].mlp.up_proj.weight.data[-1, -1] = torch.nan
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    monkeypatch.setattr(finite_weights, "MAX_READ", 0)
+    opened = open_policy(policy_ref(str(tmp_path)))
+    with pytest.raises(UserError, match=rf"^policy\.model={tmp_path}: model\.layers\.1\.mlp\.up_proj\.weight has numb"):
+        load_causal_lm(opened)
 
 
 def test_the_tokenizer_is_the_adapters_where_it_has_one(folder: str, adapter_folder: Path) -> None:

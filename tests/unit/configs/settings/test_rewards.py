@@ -223,6 +223,28 @@ def test_the_parts_of_a_pipeline_read_the_rows_of_its_prompts() -> None:
             load_run(preset, overrides)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        "[{kind: length, max: 9, is_gate: true, weight: 0}]",
+        "[{kind: length, max: 9, weight: 0}, {kind: http, url: 'http://localhost:1/score', weight: 0.0}]",
+        "[{kind: model, model: a, name: a, weight: -0.0}]",
+    ],
+)
+@pytest.mark.parametrize("section", ["reward", "gold_reward"])
+def test_parts_of_which_none_has_a_weight_are_no_reward(parts: str, section: str) -> None:
+    given = [one for one in PPO if not one.startswith(f"{section}.")]
+    with pytest.raises(UserError) as caught:
+        load_run("ppo", [*given, f"{section}.parts={parts}"])
+    assert str(caught.value) == (
+        f"{section}.parts: the weight of every part is 0, so that every response is worth 0: give one a weight, a gate "
+        f"too"
+    )
+    # With a weight, or beside one that has it, a gate is a reward.
+    load_run("ppo", [*given, f"{section}.parts=[{{kind: length, max: 9, is_gate: true}}]"])
+    load_run("ppo", [*given, f"{section}.model=rm", f"{section}.parts=[{{kind: length, max: 9, weight: 0}}]"])
+
+
 def test_a_reward_of_nothing_is_refused() -> None:
     given = [one for one in PPO if not one.startswith("reward.model")]
     with pytest.raises(UserError, match=r"reward\.model is missing, and there are no reward\.parts; .*reward\.parts"):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,26 @@ def test_what_it_started_ends_with_it_and_its_scratch_is_removed(tmp_path: Path)
     assert is_alive(int(pid)) and Path(name).exists()
     del scorer
     assert_soon(lambda: not is_alive(int(pid)) and not Path(name).parent.exists())
+
+
+@pytest.mark.parametrize("lacks", ["python", "a variable"])
+def test_of_one_that_does_not_start_nothing_is_left(
+    lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    wanted = ("NO_SUCH_VARIABLE",) if lacks == "a variable" else ()
+    part = function_part(tmp_path, "def score(prompt, response): return 1.0", environment=wanted)
+    if lacks == "python":
+        (tmp_path / "python").write_text("no program")
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        why = rf"function={tmp_path}/my_reward\.py:score: its process cannot be started: .*Permission denied"
+    else:
+        why = "environment has NO_SUCH_VARIABLE, which is not set here"
+    with pytest.raises(UserError, match=why):
+        FunctionScorer(part)
+    assert list(scratch.iterdir()) == []
 
 
 def is_alive(pid: int) -> bool:

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -303,6 +305,24 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     settings = environment(tmp_path, f"class World:\n{METHODS}", variables=("NO_SUCH_VARIABLE",))
     with pytest.raises(UserError, match="variables has NO_SUCH_VARIABLE, which is not set here"):
         EnvironmentHost(settings)
+
+
+@pytest.mark.parametrize("lacks", ["python", "a variable"])
+def test_of_one_that_does_not_start_nothing_is_left(
+    lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    wanted = ("NO_SUCH_VARIABLE",) if lacks == "a variable" else ()
+    settings = environment(tmp_path, f"class World:\n{METHODS}", variables=wanted)
+    if lacks == "python":
+        (tmp_path / "python").write_text("no program")
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    why = r"its process cannot be started: .*Permission denied" if lacks == "python" else "which is not set here"
+    with pytest.raises(UserError, match=rf"environment\..*{why}"):
+        EnvironmentHost(settings)
+    assert list(scratch.iterdir()) == []
 
 
 def test_an_import_that_never_ends_is_refused_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
