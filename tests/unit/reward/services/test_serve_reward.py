@@ -2,10 +2,8 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +18,11 @@ from plumbob.reward.reward_models.bert_scorer import BertScorer
 from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.reward.scorer import ScoreRequest
 from tests.support.score_requests import score_requests
+from tests.support.served_rewards import PLUMBOB, serving
 from tests.support.tiny_scorer import model_reward, write_scorer
 
 FORM = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}a"
-PLUMBOB = [sys.executable, "-c", "import sys; from plumbob.console.cli import main; sys.exit(main())"]
 PAIRS = [("a b c", "d e"), ("a", "b c d"), ("", "x"), ("p q", "r")]
-
-
-@contextmanager
-def serving(folder: Path, *options: str, **variables: str) -> Iterator[str]:
-    """The address that a server of the model in the folder says it scores at."""
-    command = [*PLUMBOB, "serve-reward", str(folder), "--port=0", "--max-tokens=32", *options]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables})
-    try:
-        assert server.stdout is not None
-        said = server.stdout.readline()
-        assert " scores batches at " in said, said
-        yield said.split()[-1]
-    finally:
-        server.terminate()
-        server.wait(60)
 
 
 @pytest.fixture(scope="module")
