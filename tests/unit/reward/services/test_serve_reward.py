@@ -1,7 +1,5 @@
 """`plumbob serve-reward` as a process of its own, asked as a run asks it."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +16,7 @@ from plumbob.reward.reward_models.bert_scorer import BertScorer
 from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.reward.scorer import ScoreRequest
 from tests.support.score_requests import score_requests
-from tests.support.served_rewards import PLUMBOB, serving
+from tests.support.served_rewards import serving
 from tests.support.tiny_scorer import model_reward, write_scorer
 
 FORM = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}a"
