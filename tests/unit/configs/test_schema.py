@@ -37,6 +37,8 @@ for kind in FILES.keys() - {"eval"}:
     FILES[kind].add("data.checks.benchmarks")
 for kind in ("ppo", "pipeline"):
     FILES[kind] |= {"bias.texts", "bias.terms"}
+for kind in ("reward", "pipeline"):
+    FILES[kind].add("reward_training.mitigation.terms")
 MODELS_OF_REWARD = {"reward.model", "reward.ensemble", "reward.parts.model"}
 MODELS = {
     "pretrain": {"policy.model"},
