@@ -169,10 +169,9 @@ def _use(subject: CardSubject) -> str:
 
 def _guidelines(usage: str) -> str:
     missing = missing_sections(usage)
-    told = "" if len(missing) == len(SECTIONS) else f"[{USAGE_FILE}]({USAGE_FILE}) says what it is for, and what not. "
-    return f"## Usage guidelines\n\n{told}" + (
-        f"{MISSING.capitalize()}: {', '.join(missing).lower()}." if missing else ""
-    )
+    page = f"[{USAGE_FILE}]({USAGE_FILE}) says what it is for, and what not." if len(missing) < len(SECTIONS) else ""
+    rest = f"{MISSING.capitalize()}: {', '.join(missing).lower()}." if missing else ""
+    return f"## Usage guidelines\n\n{page} {rest}".rstrip()
 
 
 def _reproduction(run: RunRecord | None) -> str:
