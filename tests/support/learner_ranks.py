@@ -51,7 +51,7 @@ class Ranks:
         self.extensions = extensions
         # A server that has imported the heavy packages once; processes are forked from it.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.support.learner_ranks"])
+        context.set_forkserver_preload(["tests.support.learner_ranks", "tests.support.preloaded_deepspeed"])
         self._pools = [
             ProcessPoolExecutor(1, context, _join, (Rank(index, world_size, master), extensions))
             for index in range(world_size)
