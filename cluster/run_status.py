@@ -116,14 +116,16 @@ def counts_by_state(workers: Mapping[WorkerRole, Sequence[WorkerStatus]]) -> dic
 def _step_as_dict(record: StepRecord) -> dict[str, Any]:
     step = {"stage": record.stage, "step": record.step, "num_steps": record.num_steps}
     sample = {} if record.sample is None else {"sample": asdict(record.sample)}
-    return step | {"metrics": dict(record.metrics), "seconds": dict(record.seconds)} | sample
+    counted = {"num_samples": record.num_samples, "joules": dict(record.joules)}
+    return step | {"metrics": dict(record.metrics), "seconds": dict(record.seconds)} | counted | sample
 
 
 def _step_from_dict(content: Mapping[str, Any]) -> StepRecord | None:
     if "step" not in content:
         return None
     step = {name: content[name] for name in ("stage", "step", "num_steps", "metrics", "seconds")}
-    return StepRecord(**step, sample=ResponseSample(**content["sample"]) if "sample" in content else None)
+    counted = {name: content[name] for name in ("num_samples", "joules") if name in content}
+    return StepRecord(**step, **counted, sample=ResponseSample(**content["sample"]) if "sample" in content else None)
 
 
 def _row_as_dict(role: WorkerRole, row: WorkerStatus) -> dict[str, Any]:
@@ -143,6 +145,7 @@ def _row_from_dict(role: WorkerRole, content: Mapping[str, Any]) -> WorkerStatus
 def gauge_values(record: StepRecord) -> dict[str, float]:
     """Gauge -> value, by the name that it has before Ray puts `ray_` in front."""
     seconds = {f"seconds_{phase}": spent for phase, spent in record.seconds.items()}
+    seconds |= {f"joules_{phase}": spent for phase, spent in record.joules.items()}
     step = {"step": float(record.step), "num_steps": float(record.num_steps)}
     values = {**record.metrics, **seconds, **step}
     return {f"plumbob_{OTHER_THAN_WORDS.sub('_', name)}": float(value) for name, value in values.items()}

@@ -57,6 +57,7 @@ from plumbob.configs.settings.models import (
 )
 from plumbob.configs.settings.rewards import GoldRewardSettings, PipelineScorerSettings, ScorerSettings
 from plumbob.configs.settings.stewardship.bias_checks import BiasCheckSettings
+from plumbob.configs.settings.stewardship.energy import EnergySettings
 from plumbob.configs.settings.training import (
     MIN_COMPARED,
     CalibrationSettings,
@@ -94,6 +95,7 @@ class Run(Settings):
     """Of all randomness: the same seed and settings give the same run."""
     storage: StorageSettings = StorageSettings()
     cluster: Changeable[ClusterSettings] = ClusterSettings()
+    energy: Changeable[EnergySettings] = EnergySettings()
 
     @property
     def stage(self) -> str:

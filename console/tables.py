@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from plumbob.console.metric_names import HELDOUT
+from plumbob.trainers.metrics.energy_use import energy_words
 
 if TYPE_CHECKING:
     from plumbob.trainers.metrics.step_record import StepRecord
@@ -127,6 +128,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
     ("sampler gap", lambda stage: number(stage.get("max_sampler_gap"))),
     ("time", lambda stage: duration(stage.get("seconds"))),
     ("memory", _gigabytes),
+    ("energy", lambda stage: energy_words(stage.get("energy"))),
 )
 
 

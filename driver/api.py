@@ -32,6 +32,7 @@ from plumbob.data.texts.bounded_templates import template_time
 from plumbob.driver.callbacks.run_callbacks import RunCallback
 from plumbob.driver.cpu_threads import with_threads
 from plumbob.driver.default_baseline import with_default_baseline
+from plumbob.driver.energy.energy_meter import opened_meter
 from plumbob.driver.execution import execute, locked_run, opened_session
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.planning.expected_memory import expected_memory
@@ -46,6 +47,7 @@ from plumbob.driver.run_folder.folder import (
 )
 from plumbob.driver.stages.evaluating.evaluation import run_eval
 from plumbob.driver.stages.evaluating.evaluation_input import prepare_eval
+from plumbob.trainers.metrics.energy_use import stage_energy
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener
 
@@ -159,11 +161,12 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
             opened.admit(needs)
             for note in joined_notes(config.cluster, needs, expected):
                 listener.notify("cluster", note)
-            with PeakMemory() as memory:
+            with PeakMemory() as memory, opened_meter(config.energy) as meter:
                 listener.stage_began("eval")
                 began = time.monotonic()
                 result = run_eval(config, data, opened)
-                listener.stage_ended("eval", StageSummary(result, time.monotonic() - began, memory.take()))
+                energy = None if meter is None else stage_energy(meter.take(), (), ())
+                listener.stage_ended("eval", StageSummary(result, time.monotonic() - began, memory.take(), energy))
     return result.as_dict()
 
 

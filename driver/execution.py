@@ -22,6 +22,7 @@ from plumbob.core.programs.function_source import changed_sources, source_digest
 from plumbob.data.texts.bounded_templates import template_time
 from plumbob.driver.callbacks.run_callbacks import CallbackListener, RunCallback, RunEnding
 from plumbob.driver.cpu_threads import with_threads
+from plumbob.driver.energy.energy_meter import opened_meter
 from plumbob.driver.failure_advice import with_failure_advice
 from plumbob.driver.learner_notes import learner_notes
 from plumbob.driver.peak_memory import PeakMemory
@@ -126,6 +127,7 @@ def _run_stages(
         opened_session(session, cluster, folder, listener) as opened,
         controlled_run(opened, config.name, needs, folder, listener, listener.saved) as control,
         PeakMemory() as memory,
+        opened_meter(config.energy) as energy,
         template_time(began_as.time),
     ):
         for note in joined_notes(config.cluster, needs, expected):
@@ -141,7 +143,7 @@ def _run_stages(
             ConnectionFile(folder, config.name, opened.cluster),
             opened_trackers(config, folder.resolve(), lambda message: listener.notify("sinks", message)) as trackers,
         ):
-            context = StageContext(opened, control, folder.resolve(), control.listener, memory, stage, trackers)
+            context = StageContext(opened, control, folder.resolve(), control.listener, memory, stage, trackers, energy)
             stages = run_stages(context)
     summary: dict[str, Any] = {
         "name": config.name,

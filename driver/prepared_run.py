@@ -12,6 +12,7 @@ from plumbob.configs.settings.rewards import CombinedReward
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.texts.bounded_templates import TemplateClock, template_time
 from plumbob.driver.default_baseline import with_default_baseline
+from plumbob.driver.energy.energy_meter import check_energy
 from plumbob.driver.learner_notes import learner_notes
 from plumbob.driver.pipeline.pipeline import run_pipeline
 from plumbob.driver.pipeline.pipeline_data import prepare_files
@@ -85,6 +86,7 @@ def runnable(config: AnyRun) -> AnyRun:
     if isinstance(config, EvalRun):
         config = with_default_baseline(config)
     check_trackers(config)
+    check_energy(config.energy)
     return with_absolute_paths(config)
 
 

@@ -1,16 +1,30 @@
-"""An empty working folder for every test, and the signals of a terminal."""
+"""An empty working folder for every test, and the signals of a terminal; what all of them import is let alone."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.source_tree import ROOT
 
 # torch reads it as it is imported, which is after this. Tests run beside one another, and neither they nor runs of
 # theirs must fight for cores: of two threads that do not run at once each waits for the other by spinning.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
+
+# What is imported to collect the tests stays until the end: Python's collector frees nothing of it, again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ TINY = [
     *("policy.model.vocab_size=300", "policy.model.num_layers=1", "policy.model.num_heads=2"),
     *("learner.num_cpus=1", "learner.num_threads=1"),
 ]
+FEW_TEXTS = ["data.toy.num_texts=100", "data.toy.num_pairs=40"]
 PAGES = "console/web/static"
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, 'build_' + sys.argv[1])(sys.argv[2]))"
 
@@ -130,7 +131,7 @@ def test_the_wheel_alone_runs_from_where_it_is_installed(installed: Path, tmp_pa
 
 def test_a_plan_in_a_working_folder_with_packages_of_our_names(installed: Path, others_folder: Path) -> None:
     """Python puts that folder first on its path where a module is started."""
-    command = [installed / "python", "-m", "plumbob.console.cli", "plan", "toy"]
+    command = [installed / "python", "-m", "plumbob.console.cli", "plan", "toy", *FEW_TEXTS]
     assert "learner" in run(command, others_folder)
 
 

@@ -36,6 +36,7 @@ from plumbob.configs.settings.algorithms import (
 from plumbob.configs.settings.metrics.monitors import MonitoringSettings
 from plumbob.configs.settings.models import FrozenPolicySettings, ModelRef
 from plumbob.configs.settings.offline_objectives import BradleyTerry, DpoLoss, PreferenceLoss, RewardObjective
+from plumbob.configs.settings.stewardship.bias_checks import BiasMitigationSettings
 
 SamplesPerPrompt = Annotated[int, Field(gt=0, le=10_000)]
 
@@ -124,6 +125,13 @@ class RewardTrainingSettings(EpochSettings):
     objective: RewardObjective = BradleyTerry()
     dropout: bool = True
     """Whether the encoder drops out what its config asks for; LoRA's own is `reward.tuning.dropout`."""
+    mitigation: BiasMitigationSettings | None = None
+    """Against a bias of the records; None does nothing and measures none."""
+
+    @property
+    def consistency(self) -> float:
+        """The weight of the mitigation's consistency loss; 0 where there is none."""
+        return 0.0 if self.mitigation is None else self.mitigation.consistency
 
 
 class CalibrationSettings(FrozenPolicySettings):

@@ -11,6 +11,7 @@ from plumbob.console.live_view.filled_lines import INDENT, filled
 from plumbob.console.live_view.phase_bar import PIECES, PLAIN_PIECES, longest_first, phase_line, phase_words
 from plumbob.console.live_view.stage_clock import StageClock
 from plumbob.console.tables import duration, escaped, heldout_metrics, number, step_metrics
+from plumbob.trainers.metrics.energy_use import JOULES_PER_WH
 from plumbob.trainers.metrics.step_record import ResponseSample, StepRecord
 from plumbob.trainers.online.step_metrics import ALARM
 
@@ -52,6 +53,7 @@ class RunningStage:
         if self.step is not None:
             shown += filled([Text(words) for words in step_metrics(self.step)], width)
             shown += self._phases(self.step, width, PIECES if has_unicode else PLAIN_PIECES)
+            shown += filled(_energy(self.step), width)
         shown += filled([Text(words) for words in self.heldout], width)
         alarms = [Text(f"warning: {name} since step {step}", "bold yellow") for name, step in self.alarms.items()]
         return [*shown, *filled(alarms, width), *self._response(width)]
@@ -89,3 +91,11 @@ class RunningStage:
                 ("response", f"({number(self.sample.score)}) {self.sample.response}"),
             )
         ]
+
+
+def _energy(step: StepRecord) -> list[Text]:
+    """Of the host, in the step's phases; nothing where nobody counted."""
+    joules, seconds = sum(step.joules.values()), sum(step.seconds.values())
+    return (
+        [Text(f"energy {joules / JOULES_PER_WH:.3g} Wh a step, {joules / seconds:.0f} W")] if joules and seconds else []
+    )

@@ -34,6 +34,7 @@ _COLUMNS: tuple[tuple[str, Callable[[ComparisonRow], str]], ...] = (
     ("forgetting", lambda row: "" if row.retained_growth is None else f"{row.retained_growth:.3f}"),
     ("exported", lambda row: f"{row.exported_mib:.2f} MiB"),
     ("time", lambda row: duration(row.seconds)),
+    ("Wh a 1,000", lambda row: "" if row.wh_per_1000_samples is None else f"{row.wh_per_1000_samples:.3g}"),
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from plumbob.console.report.html_page import html_table
 from plumbob.console.tables import duration, number
+from plumbob.trainers.metrics.energy_use import energy_words
 from plumbob.trainers.metrics.step_record import StepRecord
 
 MISSING = "missing"
@@ -89,7 +90,14 @@ def cost_section(summary: Mapping[str, Any], resolved: Mapping[str, Any], record
     """What it took: time and memory by stage, tokens, and the machine."""
     stages = summary.get("stages", {})
     rows = [
-        [str(name), duration(stage.get("seconds")), _gib(stage.get("peak_memory_gib")), _tokens(str(name), records)]
+        [
+            str(name),
+            duration(stage.get("seconds")),
+            _gib(stage.get("peak_memory_gib")),
+            _tokens(str(name), records),
+            energy_words(stage.get("energy")) or MISSING,
+            _per_thousand(stage.get("energy")),
+        ]
         for name, stage in stages.items()
         if isinstance(stage, Mapping) and "seconds" in stage
     ]
@@ -98,8 +106,14 @@ def cost_section(summary: Mapping[str, Any], resolved: Mapping[str, Any], record
     machine = resolved.get("machine", {})
     total = duration(summary.get("seconds_total")) or MISSING
     facts = [f"{total} in all", f"{machine.get('num_cpus', MISSING)} CPUs", f"{machine.get('memory_gib', MISSING)} GiB"]
-    table = html_table(["stage", "time", "peak memory", "tokens learnt from"], rows)
+    titles = ["stage", "time", "peak memory", "tokens learnt from", "energy of the host", "a thousand samples"]
+    table = html_table(titles, rows)
     return f'<h2>Cost</h2><p class="dim">{escape(" · ".join(facts))}</p>{table}'
+
+
+def _per_thousand(energy: object) -> str:
+    per = energy.get("wh_per_1000_samples") if isinstance(energy, Mapping) else None
+    return f"{per:.3g} Wh" if isinstance(per, int | float) else ""
 
 
 def _tokens(stage: str, records: Sequence[StepRecord]) -> str:

@@ -30,6 +30,8 @@ class ComparisonRow:
         retained_growth: perplexity on the retained text, after by before; None where none is given.
         exported_mib: of the weights in the exported folder.
         seconds: of the stage, its workers' start included.
+        wh_per_1000_samples: energy of this host for a thousand records, its workers' start included; None where nobody
+            counted it.
         folder: of the run.
         curve: (step, training loss).
     """
@@ -45,6 +47,7 @@ class ComparisonRow:
     retained_growth: float | None
     exported_mib: float
     seconds: float
+    wh_per_1000_samples: float | None
     folder: str
     curve: tuple[tuple[float, float], ...]
 
@@ -109,6 +112,7 @@ def comparison_row(
         retained_growth=growth if math.isfinite(growth) else None,
         exported_mib=sum(file.stat().st_size for file in files) / 2**20,
         seconds=stage["seconds"],
+        wh_per_1000_samples=stage.get("energy", {}).get("wh_per_1000_samples"),
         folder=str(folder),
         curve=tuple((float(step), loss) for step, loss in losses if math.isfinite(loss)),
     )

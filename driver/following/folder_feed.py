@@ -4,7 +4,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +106,8 @@ class FolderFeed:
     def _record(self, line: Mapping[str, Any]) -> StepRecord | None:
         match line:
             case {"stage": str(stage), "step": int(step), "num_steps": int(num), "metrics": dict(metrics)}:
-                seconds = line.get("seconds")
-                record = StepRecord(stage, step, num, _numbers(metrics), _numbers(seconds or {}))
-                return replace(record, sample=self._sample(stage))
+                seconds, joules = (_numbers(line.get(name) or {}) for name in ("seconds", "joules"))
+                return StepRecord(stage, step, num, _numbers(metrics), seconds, self._sample(stage), joules=joules)
         return None
 
     def _sample(self, stage: str) -> ResponseSample | None:

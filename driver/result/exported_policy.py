@@ -1,5 +1,6 @@
 """A policy as a folder that a hub takes (`export_policy`): safetensors, tokenizer, a page of what is known of it."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,9 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.core.atomic_files import flush_all, replaced, write_atomically
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
+from plumbob.driver.result.lineage import LINEAGE_FILE, lineage_of
 from plumbob.driver.result.model_card import CardSubject, model_card
+from plumbob.driver.result.usage_guidelines import USAGE_FILE, template, usage_notes
 from plumbob.driver.run_folder.made_adapter import facts_of, record_of
 from plumbob.driver.run_folder.made_policy import find_policy
 from plumbob.models.adapter import CONFIG_FILE, WEIGHTS_FILE, load_adapter
@@ -48,6 +51,7 @@ def export_policy(
     dtype: str | None = None,
     dequantised: bool = False,
     base_name: str | None = None,
+    usage: Path | None = None,
 ) -> ExportedPolicy:
     """Write it; the policy's own folder stays as it is.
 
@@ -58,6 +62,7 @@ def export_policy(
         dtype: of a merged model's weights; None is that of the base's own.
         dequantised: merge into the weights that the base had in few bits, as floats.
         base_name: what the base is called on a hub.
+        usage: the file of the usage guidelines; None writes their template, to be filled in.
 
     Raises:
         UserError: it is no policy, the folder is there or cannot be written, or the options do not go together.
@@ -79,8 +84,10 @@ def export_policy(
         )
     if adapter is None and not Path(opened.source.base).is_dir():
         raise UserError(f"{opened.ref}: is a name on a hub, where it is already")
-    subject = _subject(opened, folder.name, merged, base_name)
-    card = model_card(subject)  # First: where it cannot be made nothing is written.
+    guidelines = _guidelines(usage)
+    subject = _subject(opened, folder.name, merged, base_name, guidelines)
+    # First: where they cannot be made nothing is written.
+    card, lineage = model_card(subject), lineage_of(adapter or Path(opened.source.base))
     left_out, proof = tuple[str, ...](), None
     if merged and adapter is not None:
         bits = _kept_bits(adapter) if dequantised else None
@@ -91,6 +98,8 @@ def export_policy(
             flush_all(partial)
     with from_outside(f"{folder / CARD}: cannot be written", CANNOT_WRITE):
         write_atomically(folder / CARD, card)
+        write_atomically(folder / USAGE_FILE, guidelines)
+        write_atomically(folder / LINEAGE_FILE, json.dumps(lineage | {"policy": folder.name}, indent=2) + "\n")
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return ExportedPolicy(folder, files, left_out, _notes(subject), proof)
 
@@ -116,7 +125,14 @@ def _kept_bits(adapter: Path) -> KeptBits:
     return KeptBits.of(known or {})
 
 
-def _subject(opened: OpenedPolicy, name: str, merged: bool, base_name: str | None) -> CardSubject:
+def _guidelines(usage: Path | None) -> str:
+    if usage is None:
+        return template()
+    with from_outside(f"--usage={usage}: cannot be read", f"give a text such as the {USAGE_FILE} of an exported model"):
+        return usage.expanduser().read_text(encoding="utf-8")
+
+
+def _subject(opened: OpenedPolicy, name: str, merged: bool, base_name: str | None, usage: str) -> CardSubject:
     adapter, base = opened.source.adapter, opened.source.base
     place = adapter or Path(base)
     run = record_of(place)
@@ -131,13 +147,15 @@ def _subject(opened: OpenedPolicy, name: str, merged: bool, base_name: str | Non
     on_hub = None if adapter is None or Path(base).exists() else base
     digest = None if adapter is None else base_digest(base)
     has_template = opened.tokenizer.chat_template is not None
-    return CardSubject(name, base_name or on_hub, digest, kind, peft_type, has_template, run)
+    return CardSubject(name, base_name or on_hub, digest, kind, peft_type, has_template, run, usage)
 
 
 def _notes(subject: CardSubject) -> tuple[str, ...]:
+    notes = usage_notes(subject.usage)
     if subject.peft_type is None or subject.base is not None:
-        return ()
+        return notes
     return (
+        *notes,
         f"{CONFIG_FILE} names the base by its folder on this machine, which others do not have: --base-name=TEAM/NAME "
         f"names it on a hub, and --merged needs none",
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, reason_of
+from plumbob.driver.result.usage_guidelines import USAGE_FILE, usage_notes
 from plumbob.models.adapter import CONFIG_FILE
 from plumbob.models.files.weight_files import check_file
 from plumbob.models.library.adding import COPIED
@@ -70,6 +71,8 @@ def _check_file(path: Path) -> None:
 def _notes(folder: Path) -> Iterator[str]:
     if not (folder / "README.md").is_file():
         yield "there is no README.md: `plumbob export` writes one of what the run's files say"
+    usage = folder / USAGE_FILE
+    yield from usage_notes(usage.read_text(encoding="utf-8") if usage.is_file() else "")
     if (folder / CONFIG_FILE).is_file() and Path(str(read_adapter_config(folder).get(BASE_KEY, ""))).is_absolute():
         yield f"{CONFIG_FILE} names the base by a folder of this machine: export's --base-name gives its name on a hub"
 

@@ -9,21 +9,17 @@ from typing import Any
 import yaml
 
 from plumbob.configs.settings.tuning.adapters import BottleneckTuning
+from plumbob.driver.result.lineage import LINEAGE_FILE
+from plumbob.driver.result.places import shown_settings
+from plumbob.driver.result.usage_guidelines import SECTIONS, USAGE_FILE, missing_sections
 from plumbob.driver.run_folder.made_adapter import RunRecord, data_of
+from plumbob.trainers.metrics.energy_use import energy_words
 
 MISSING = "missing"
 """What nobody knows is called so, in words, so that it is not taken for forgotten."""
 
-NO_METRICS = ("notes", "monitors", "policies", "seconds", "peak_memory_gib")
+NO_METRICS = ("notes", "monitors", "policies", "seconds", "peak_memory_gib", "energy")
 """Of a stage's summary, what is no metric of the model or stands elsewhere on the page."""
-
-OF_A_PLACE = ("cluster", "sinks", "storage")
-"""Settings of where a run was and who was told of it, which say nothing of what it made."""
-
-PLACE = re.compile(r"://|[\s=:,;\"'(\[]/[^\s/]+/")
-"""In a value: an address, or a folder behind something else."""
-
-LEFT_OUT = "left out: it names a place"
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,7 @@ class CardSubject:
         peft_type: of an adapter, as PEFT calls it; None of a full model.
         has_template: whether its tokenizer has a chat template.
         run: None where no run says how it was made.
+        usage: the usage guidelines that go with it.
     """
 
     name: str
@@ -47,6 +44,7 @@ class CardSubject:
     peft_type: str | None
     has_template: bool
     run: RunRecord | None
+    usage: str
 
 
 def model_card(subject: CardSubject) -> str:
@@ -59,6 +57,7 @@ def model_card(subject: CardSubject) -> str:
         _facts(subject),
         _metrics(subject.run),
         _use(subject),
+        _guidelines(subject.usage),
         _reproduction(subject.run),
         _unknown(subject),
     ]
@@ -94,6 +93,7 @@ def _facts(subject: CardSubject) -> str:
         "seed": MISSING if run is None else str(run.config.get("seed", MISSING)),
         "data": _data(run) or MISSING,
         "seconds": _number(run.summary.get("seconds")) if run and "seconds" in run.summary else MISSING,
+        "energy": (energy_words(run.summary.get("energy")) if run else "") or MISSING,
         "versions": named or MISSING,
         "machine": f"{on}{cpus}" if on else MISSING,
         "licence": f"{MISSING}: that of the base and of the data decide",
@@ -167,41 +167,29 @@ def _use(subject: CardSubject) -> str:
     return f"## Use\n\n{lines}\n\n```\n{chat}\n```"
 
 
+def _guidelines(usage: str) -> str:
+    missing = missing_sections(usage)
+    page = f"[{USAGE_FILE}]({USAGE_FILE}) says what it is for, and what not." if len(missing) < len(SECTIONS) else ""
+    rest = f"{MISSING.capitalize()}: {', '.join(missing).lower()}." if missing else ""
+    return f"## Usage guidelines\n\n{page} {rest}".rstrip()
+
+
 def _reproduction(run: RunRecord | None) -> str:
     if run is None:
         return ""
-    kept = {name: value for name, value in run.config.items() if name not in OF_A_PLACE}
-    settings = yaml.safe_dump(_without_places(kept), sort_keys=False, allow_unicode=True).rstrip()
+    settings = yaml.safe_dump(shown_settings(run.config), sort_keys=False, allow_unicode=True).rstrip()
     fence = "`" * (max(map(len, re.findall(r"`+", settings)), default=2) + 1)
     return (
         f"## How it was made\n\nThe run's settings, without those of cluster, storage and sinks; `plumbob run "
-        f"settings.yaml` makes it anew, with files of the same digests in their places:\n\n"
+        f"settings.yaml` makes it anew, with files of the same digests in their places; {LINEAGE_FILE} has "
+        f"each stage before it too, the versions of all packages, and who decided what:\n\n"
         f"{fence}yaml\n{settings}\n{fence}"
     )
 
 
-def _without_places(value: Any) -> Any:
-    """The same, of each absolute path its name alone; nothing of an address, or of a text with such a path."""
-    match value:
-        case str() if value.startswith("/"):
-            return Path(value).name
-        case str() if PLACE.search(value):
-            return LEFT_OUT
-        case Mapping():
-            kept: dict[str, Any] = {}
-            for name, item in value.items():  # Files of a mixture are names too, and may be called alike.
-                short = _without_places(name)
-                kept[f"{short} ({len(kept) + 1})" if short in kept else short] = _without_places(item)
-            return kept
-        case list() | tuple():
-            return [_without_places(item) for item in value]
-        case _:
-            return value
-
-
 def _unknown(subject: CardSubject) -> str:
     """What a reader should ask for."""
-    unknown = ["the licence", "what it is meant for, and what not", "languages"]
+    unknown = ["the licence", "languages", *(["usage guidelines"] if missing_sections(subject.usage) else [])]
     unknown += ["the base's name on a hub"] if subject.base is None and subject.peft_type else []
     unknown += ["how it was trained: no run's files stood beside it"] if subject.run is None else []
     unknown += ["metrics"] if not _metrics(subject.run) else []

@@ -164,7 +164,9 @@ def _state(folder: Path, is_finished: bool) -> tuple[FolderState, str]:
 
 def _is_result(stage: object) -> bool:
     """Whether there is more than what it cost."""
-    return isinstance(stage, dict) and bool(stage.keys() - {"seconds", "peak_memory_gib", "notes", "num_prompts"})
+    return isinstance(stage, dict) and bool(
+        stage.keys() - {"seconds", "peak_memory_gib", "notes", "num_prompts", "energy"}
+    )
 
 
 def _changed(path: Path) -> float:

@@ -17,7 +17,7 @@ from plumbob.models.quantization.forms import WEIGHTS_DTYPE
 from plumbob.models.resolution import base_of, read_adapter_config
 from plumbob.trainers.learner.export import TASKS_FOLDER
 
-NO_SCORES = frozenset({"seconds", "peak_memory_gib"})
+NO_SCORES = frozenset({"seconds", "peak_memory_gib", "energy"})
 """Numbers of a stage's summary that say nothing of what it made, beside all counts."""
 
 

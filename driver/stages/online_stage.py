@@ -18,6 +18,7 @@ from plumbob.driver.stages.model_sampling import sampler_spec
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
 from plumbob.models.loading import OpenedPolicy
 from plumbob.reward.bias.bias_probe import BiasProbe
+from plumbob.reward.bias.group_differences import by_contrast
 from plumbob.reward.gold_reward import SecondRewardScorer
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.reward_prompts import FormScorer, RewardPrompts
@@ -138,7 +139,7 @@ def _bias(context: StageContext, run: PpoRun, probe: BiasProbe | None) -> dict[s
     warning = found.sentence()
     if warning is not None:
         context.listener.notify(context.stage, warning)
-    return {"reward_bias": found.as_dict()}
+    return {"reward_bias": by_contrast(found.differences)}
 
 
 def _result(context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, workers: PpoWorkers) -> StageResult:

@@ -19,6 +19,7 @@ from plumbob.driver.stages.new_models import create_encoder
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext, training_stage
 from plumbob.models.from_scratch import likely_tokenizer
 from plumbob.models.masked_lm import open_encoder
+from plumbob.reward.bias.group_differences import by_contrast
 from plumbob.reward.reward_models.calibration import Calibration
 from plumbob.reward.reward_models.dialogue_form import DialogueForm, FormInUse, save_form
 from plumbob.rollout.requests import sample_requests
@@ -26,6 +27,7 @@ from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.offline.loop import epoch_batches
+from plumbob.trainers.offline.reward_modelling.counterfactual_records import Mitigation
 from plumbob.trainers.offline.reward_modelling.reward_batch import FeedbackRecord, encode_responses
 from plumbob.trainers.offline.reward_modelling.reward_calibration import (
     SAMPLES_PER_PROMPT,
@@ -68,7 +70,8 @@ def prepare(run: RewardRun, written_as: DialogueForm | None = None) -> PreparedS
         result = context.folder / "reward_model"
         save_form(form, result)
         stored = _calibrate(run, data, calibration, tokenizer, context.session, learners, result)
-        return trained.with_metrics({"calibration": asdict(stored)})
+        bias = _heldout_bias(run, data, tokenizer, learners, stored)
+        return trained.with_metrics({"calibration": asdict(stored)} | bias)
 
     return training_stage(notes, train, data.rows, lambda: _sizes(run, data))
 
@@ -103,6 +106,18 @@ def reward_rows(
     """`found`: as `whole_lengths` gives it. A row is a record, as long as the longest of its responses."""
     lengths = np.minimum([max(own) for own in found], max_tokens)
     return LearnerRows(int(lengths.max()), lengths, epoch_batches(training, len(found), seed))
+
+
+def _heldout_bias(
+    run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, stored: Calibration
+) -> dict[str, Any]:
+    """Where a mitigation was asked for, what is left of a bias, in units of the calibration."""
+    settings = run.reward_training.mitigation
+    if settings is None:
+        return {}
+    mitigation, max_tokens = Mitigation.of(settings), run.reward.max_tokens
+    found = mitigation.heldout_bias(data.heldout, tokenizer, max_tokens, learners, stored.std)
+    return {"heldout_bias": by_contrast(found)}
 
 
 def _calibrate(

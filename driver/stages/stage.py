@@ -9,11 +9,14 @@ from plumbob.cluster.failures import LearnersLost, RolloutsLost, WorkerLost
 from plumbob.cluster.session import Session
 from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.data.rendered_rows import RenderedRow
+from plumbob.driver.energy.energy_meter import EnergyMeter
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.input_sizes.token_lengths import InputTokens
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.run_control import RunControl
+from plumbob.trainers.metrics.energy_use import stage_energy
 from plumbob.trainers.metrics.metrics_log import MetricsLog
+from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
 from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
 from plumbob.trainers.metrics.step_record import Listener
@@ -27,6 +30,7 @@ class StageContext:
         folder: where the stage's metrics, checkpoints and result go.
         stage: what it is called in all that it leaves and says; of a pipeline, before its stages, `pipeline`.
         trackers: what the run's steps are written to elsewhere.
+        energy: counts this host's; None where nobody does.
     """
 
     session: Session
@@ -36,6 +40,7 @@ class StageContext:
     memory: PeakMemory
     stage: str
     trackers: tuple[MetricSink, ...] = ()
+    energy: EnergyMeter | None = None
 
 
 StageBody = Callable[[StageContext], StageResult]
@@ -77,9 +82,15 @@ def run_stage(prepared: StageBody, context: StageContext) -> StageSummary:
     """Run a prepared stage, and tell the listener of its beginning and end."""
     began = time.monotonic()
     context.memory.take()
+    earlier = read_metrics(context.folder)
+    if context.energy is not None:
+        context.energy.take()
     context.listener.stage_began(context.stage)
     result = _run_with_restarts(prepared, context)
-    summary = StageSummary(result, time.monotonic() - began, context.memory.take())
+    energy = None
+    if context.energy is not None:
+        energy = stage_energy(context.energy.take(), earlier, read_metrics(context.folder))
+    summary = StageSummary(result, time.monotonic() - began, context.memory.take(), energy)
     context.listener.stage_ended(context.stage, summary)
     return summary
 
@@ -115,8 +126,9 @@ def training_stage(
     def run(context: StageContext) -> StageResult:
         for note in notes:
             context.listener.notify(context.stage, note)
-        control, trackers = context.control, context.trackers
-        with MetricsLog(context.folder, context.listener, control.saved, control.is_save_requested, trackers) as log:
+        control, joules = context.control, None if context.energy is None else context.energy.joules
+        hooks = (control.saved, control.is_save_requested, context.trackers, joules)
+        with MetricsLog(context.folder, context.listener, *hooks) as log:
             result = train(context, log)
         found = result.notes or ()
         for note in found:

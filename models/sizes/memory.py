@@ -16,7 +16,7 @@ GIB = 2**30
 FLOAT32 = 4
 
 LEARNER_FLOOR, VLLM_FLOOR, TRANSFORMERS_FLOOR, SCORER_FLOOR, DRIVER_FLOOR, PRIVATE_RAY_FLOOR = (
-    int(gib * GIB) for gib in (0.56, 0.80, 0.42, 0.32, 0.50, 0.45)
+    int(gib * GIB) for gib in (0.62, 0.80, 0.42, 0.32, 0.50, 0.45)
 )
 """Of each process before it holds a model: Python, torch, and DeepSpeed, vLLM or Ray."""
 
@@ -158,9 +158,10 @@ def learner_memory(model: ModelSizes, trained: Trained, batch: MicroBatch) -> Me
             optimizer, clipped = moments, (1 if shares == 1 else 2) * weight * num
         case 1 | 2:  # A float32 copy and two moments of the share; gradients, and those of the share in float32.
             optimizer, clipped = share + moments, weight * num + (share if weight == FLOAT32 else 2 * share)
+            clipped += share if shares > 1 else 0  # As it comes of the other ranks.
         case 3:  # The share's gradients have a buffer from the beginning; weights are gathered where they are used.
             held //= shares
-            optimizer, clipped = 2 * share + moments, 4 * weight * num
+            optimizer, clipped = 2 * share + moments, (4 if shares == 1 else 5) * weight * num
     forward, predicted = activations(model, batch, weight, trained.beside), logits(model, batch, weight)
     copied = STEP_COPIES * FLOAT32 * _widest_updated(model, trained) if trained.has_8_bit_moments else 0
     return MemoryEstimate(

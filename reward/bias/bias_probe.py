@@ -54,7 +54,7 @@ class MeasuredBias:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """As a summary has it."""
+        """For JSON."""
         return {"bound": self.bound, "differences": [one.as_dict() for one in self.differences]}
 
 

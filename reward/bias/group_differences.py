@@ -42,6 +42,16 @@ class GroupDifference:
         return asdict(self.contrast) | own | {"ci95": None if self.ci95 is None else list(self.ci95)}
 
 
+def by_contrast(differences: Sequence[GroupDifference]) -> dict[str, dict[str, Any]]:
+    """As a run's summary has them: numbers by name, each with its interval beside it."""
+    found = {}
+    for one in differences:
+        interval = {} if one.ci95 is None else {"difference_ci95": list(one.ci95)}
+        counts = {"num_texts": one.num_texts, "num_cases": one.num_cases, "num_mixed": one.num_mixed}
+        found[str(one.contrast)] = {"difference": one.mean, **interval, "is_real": one.is_real, **counts}
+    return found
+
+
 def group_differences(
     pairs: Sequence[Counterfactual],
     first: NDArray[np.float64],

@@ -1,11 +1,18 @@
 """What judges have answered and what it cost, kept in files (JudgeAnswers), so that no answer is paid for twice."""
 
+import errno
+import fcntl
 import hashlib
 import json
+import os
+import struct
 import threading
+import time
 import uuid
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +24,9 @@ MAX_KEPT = 100_000
 
 ANSWERS_FOLDER = "judge_answers"
 """Of a stage, below its folder."""
+
+TURNS_FILE, TURN_POLL_S = "turns.lock", 0.1
+"""A file of the folder without content: whoever asks a question holds a lock on the byte that its digest numbers."""
 
 TOKEN_COUNTS = ("prompt_tokens", "completion_tokens")
 """What an answer costs: tokens that were read and written for it."""
@@ -54,6 +64,39 @@ class JudgeAnswers:
         self._read: dict[Path, int] = {}
         self._kept: OrderedDict[str, int | str] = OrderedDict()
         self._lock = threading.Lock()
+        self._turns: int | None = None
+
+    @contextmanager
+    def turn(self, question: str) -> Iterator[int | str | None]:
+        """Once no other scorer is asking this: what one of them was answered, or None, and then it is asked here.
+
+        A scorer that dies lets others ask. Where the folder's file system has no locks, nobody waits.
+        """
+        if self._folder is None:
+            yield None
+            return
+        file, byte = self._turns_file(), int(question[:15], 16)
+        is_here = False
+        while not is_here and self.get(question) is None:
+            is_here = _lock_byte(file, fcntl.F_WRLCK, byte)
+            if not is_here:
+                time.sleep(TURN_POLL_S)
+            self.look()
+        try:
+            yield self.get(question)
+        finally:
+            if is_here:
+                _lock_byte(file, fcntl.F_UNLCK, byte)
+
+    def _turns_file(self) -> int:
+        assert self._folder is not None
+        with self._lock:
+            if self._turns is None:
+                with naming_file(self._folder / TURNS_FILE):
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    self._turns = os.open(self._folder / TURNS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                weakref.finalize(self, os.close, self._turns)
+            return self._turns
 
     def get(self, question: str) -> int | str | None:
         return self._kept.get(question)
@@ -87,6 +130,19 @@ class JudgeAnswers:
         self._kept[question] = choice
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
+
+
+def _lock_byte(file: int, kind: int, byte: int) -> bool:
+    """Whether it could be had (or, of F_UNLCK, given back); True, too, where there are no locks.
+
+    The lock is the open file's, not the process's (fcntl(2), open file description locks): it counts between two
+    scorers of one process too, and ends with the last of them.
+    """
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, os.SEEK_SET, byte, 1, 0))
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
 
 
 def question_digest(*content: Any) -> str:

@@ -24,7 +24,8 @@ WINS: Mapping[str, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
 
 
 class LlmJudge:
-    """Asks an LLM about each response. The same question is asked once, also where it is asked twice at a time.
+    """Asks an LLM about each response. The same question is asked once, also where it is asked twice at a time, by this
+    scorer or by another that keeps its answers in the same folder.
 
     The value is (score - least) / (highest - least), or of a comparison the mean over both orders, in which a judge
     that prefers whatever stands first gives a half. `prompt_tokens` and `completion_tokens` stand among the parts: what
@@ -95,8 +96,12 @@ class LlmJudge:
         if earlier is not None:
             return replace(earlier.result(), prompt_tokens=0, completion_tokens=0)
         try:
-            verdict = self._answer(question, choices)
-            self._answers.add(digest, verdict)
+            with self._answers.turn(digest) as answered:
+                if answered is None:
+                    verdict = self._answer(question, choices)
+                    self._answers.add(digest, verdict)
+                else:
+                    verdict = Verdict(answered, 0, 0)
             mine.set_result(verdict)
             return verdict
         except BaseException as error:

@@ -44,6 +44,13 @@ def test_pretraining_makes_a_model(stage: Stages, world: Path) -> None:
     ids = tokenizer("Question: ").input_ids
     assert np.isfinite(plain_logprobs(load_plain(left.policy), ids[:1], ids[1:], 1.0)).all()
     assert json.loads((left.folder / "resolved.json").read_text())["config"]["kind"] == "pretrain"
+    # What each step took stands beside its seconds; starting the workers took more than nothing beside them.
+    energy = left.summary["stages"]["pretrain"]["energy"]
+    learn = sum(line["joules"]["learn"] for line in left.metrics)
+    assert learn > 0 and energy["phases_wh"]["learn"] == pytest.approx(learn / 3600)
+    assert energy["wh"] > sum(energy["phases_wh"].values()) > 0
+    num_samples = 16 * len(left.metrics)
+    assert energy["wh_per_1000_samples"] == pytest.approx(energy["wh"] / num_samples * 1000)
 
 
 def test_masked_word_training_makes_an_encoder(stage: Stages, world: Path) -> None:

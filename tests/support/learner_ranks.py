@@ -1,5 +1,6 @@
 """Learner ranks in processes of their own, and a tiny learner for them: hidden size 32, odd-sized LoRA matrices."""
 
+import gc
 import multiprocessing
 import os
 import socket
@@ -50,7 +51,7 @@ class Ranks:
         self.extensions = extensions
         # A server that has imported the heavy packages once; processes are forked from it.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.support.learner_ranks"])
+        context.set_forkserver_preload(["tests.support.learner_ranks", "tests.support.preloaded_deepspeed"])
         self._pools = [
             ProcessPoolExecutor(1, context, _join, (Rank(index, world_size, master), extensions))
             for index in range(world_size)
@@ -76,6 +77,7 @@ class Ranks:
 
 def _join(rank: Rank, extensions: Path) -> None:
     global _rank
+    gc.freeze()  # DeepSpeed collects garbage for each engine that it makes: of what was imported nothing is.
     os.environ |= {"TORCH_EXTENSIONS_DIR": str(extensions), "CUDA_VISIBLE_DEVICES": ""}
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", FutureWarning)  # Of torch, at every collective that DeepSpeed makes.

@@ -14,12 +14,17 @@ PREFIX = "socket:["
 
 
 class ListeningSocket(NamedTuple):
-    """Of the process `pid`, whose command line begins with `name`."""
+    """Of the process `pid`, whose command line begins with `name`.
+
+    A process that it has forked holds it too and has its command line, for as long as it runs no other program: the
+    `inode`, one in the whole machine, says that the socket is the same.
+    """
 
     pid: int
     name: str
     address: str
     port: int
+    inode: int
 
 
 def listening(processes: Iterable[psutil.Process]) -> set[ListeningSocket]:
@@ -30,7 +35,7 @@ def listening(processes: Iterable[psutil.Process]) -> set[ListeningSocket]:
             inodes = {link[len(PREFIX) : -1] for link in _links(process.pid) if link.startswith(PREFIX)}
             there = _listening_inodes(process.pid)
             name = process.cmdline()[0]
-            found |= {ListeningSocket(process.pid, name, *there[inode]) for inode in inodes & there.keys()}
+            found |= {ListeningSocket(process.pid, name, *there[inode], int(inode)) for inode in inodes & there.keys()}
         except (OSError, IndexError, psutil.NoSuchProcess):  # It has ended.
             continue
     return found

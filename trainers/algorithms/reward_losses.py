@@ -56,6 +56,16 @@ def regression_loss(rewards: Tensor, scores: Tensor) -> Tensor:
     return 0.5 * (rewards.float() - scores).square().sum()
 
 
+def consistency_loss(rewards: Tensor, counterfactual_rewards: Tensor, mask: Tensor) -> Tensor:
+    """(r - r')^2 of each response's reward r and that of its counterfactual r', a row's mean over those that have one.
+
+    All [B, K]; where `mask` is False there is none. Counterfactual logit pairing (Garg et al. 2019, arXiv 1809.10610,
+    section 4) with squares in place of absolute values, so that it has a gradient of its own size everywhere.
+    """
+    gaps = torch.where(mask, rewards.float() - counterfactual_rewards.float(), 0.0)
+    return (gaps.square().sum(dim=1) / mask.sum(dim=1).clamp(min=1)).sum()
+
+
 class OrderedPairs(NamedTuple):
     """Attributes: scalars, sums over rows of a row's mean over its pairs of a better and a worse response.
 

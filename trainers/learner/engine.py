@@ -16,6 +16,7 @@ from torch import Tensor, distributed, nn
 from plumbob.configs.settings.training import OptimizerSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import NotFinite
+from plumbob.core.hidden_package import hidden
 from plumbob.trainers.algorithms.rank_allocation import RankAllocation
 from plumbob.trainers.learner.moments import open_adamw
 from plumbob.trainers.learner.zero_parts import (
@@ -78,8 +79,9 @@ def import_deepspeed(use_cuda: bool) -> Any:
     """DeepSpeed; on a CPU without its compiled operators: none is needed, and building the first takes a minute."""
     if not use_cuda:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    import deepspeed
-    import deepspeed.ops
+    with hidden("mlflow"):  # DeepSpeed's tuner, which nobody asks, would import it with pandas and its servers.
+        import deepspeed
+        import deepspeed.ops
 
     if not use_cuda:
         deepspeed.ops.__compatible_ops__ = {}

@@ -4,10 +4,15 @@ Rows of like length stand together, or rows with the same prompt, whichever leav
 micro-batch ends is found by dynamic programming over that order.
 """
 
+<<<<<<< HEAD
 from collections.abc import Callable, Sequence
+=======
+from collections.abc import Iterator, Sequence
+>>>>>>> landing
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from plumbob.data.batch import Prompts
@@ -25,6 +30,9 @@ BLOCK = 16
 
 COPIED = 0.2
 """Of what a token's activations take, its keys and values: each row has a copy of its prompt's."""
+
+TABLE = 2**14
+"""Micro-batches whose tokens are counted at once: what is counted of them stays in a core's cache."""
 
 Rows = NDArray[np.int64]
 
@@ -85,33 +93,51 @@ def _shortest(lengths: Rows, prompts: Prompts | None, budget: int, pass_tokens: 
 
 def _cut_in_order(order: Rows, lengths: Rows, prompts: Prompts, budget: int, pass_tokens: int) -> Cut:
     """The best ends of micro-batches of rows in this order: best[j] = min over i of best[i] + cost of rows i to j."""
-    lengths, numbers, before = lengths[order], prompts.numbers[order], prompts.lengths[order]
-    previous = _previous(numbers)
     num_rows = len(order)
-    most = budget // max(1, int(lengths.min())) + 1
     best, starts = np.full(num_rows + 1, np.inf), np.zeros(num_rows + 1, dtype=np.int64)
     best[0] = 0
-    for start in range(num_rows):
-        window = slice(start, start + most)
-        num = np.arange(1, len(lengths[window]) + 1)
-        whole = num * np.maximum.accumulate(lengths[window])
-        num_prompts = np.cumsum(previous[window] < start)
-        responses = num * np.maximum.accumulate((lengths - before)[window])
-        shared = num_prompts * np.maximum.accumulate(before[window]) + responses
-        is_shared = (num_prompts < num) & (shared <= WORTH * whole)
-        tokens = np.where(is_shared, shared, whole)
-        held = np.where(is_shared, shared + COPIED * whole, whole)
-        blocks = -(-tokens // BLOCK) * BLOCK
-        cost = best[start] + pass_tokens + np.where((held <= budget) | (num == 1), blocks, np.inf)
-        ends = start + num
+    ordered = Prompts(prompts.numbers[order], prompts.lengths[order])
+    for start, tokens in enumerate(_tokens_from_each(lengths[order], ordered, budget)):
+        cost = best[start] + pass_tokens + tokens
+        ends = slice(start + 1, start + 1 + len(cost))
         better = cost <= best[ends]  # Of equal ones the first micro-batches are the largest.
-        best[ends[better]], starts[ends[better]] = cost[better], start
+        best[ends][better], starts[ends][better] = cost[better], start
     parts = []
     end = num_rows
     while end:
         parts.append(order[starts[end] : end])
         end = int(starts[end])
     return Cut(parts[::-1], float(best[-1]))
+
+
+def _tokens_from_each(lengths: Rows, prompts: Prompts, budget: int) -> Iterator[NDArray[np.float64]]:
+    """Of each row the tokens of micro-batches that begin with it, by how many rows they have; inf above the budget.
+
+    Many rows' at a time, as a table of rows and sizes: one by one the calls would take longer than what they compute.
+    """
+    num_rows = len(lengths)
+    most = min(num_rows, budget // max(1, int(lengths.min())) + 1)
+    previous = _previous(prompts.numbers)
+
+    def windows(values: Rows) -> Rows:
+        """[B, most]: those of each row and of the rows after it; 0 after the last."""
+        return sliding_window_view(np.concatenate([values, np.zeros(most - 1, dtype=np.int64)]), most)
+
+    of_each = [windows(values) for values in (lengths, lengths - prompts.lengths, prompts.lengths, previous)]
+    at_once = max(1, TABLE // most)
+    for first in range(0, num_rows, at_once):
+        several, sizes = slice(first, first + at_once), slice(min(most, num_rows - first))
+        longest, response, prompt = (np.maximum.accumulate(each[several, sizes], axis=1) for each in of_each[:3])
+        num = np.arange(1, longest.shape[1] + 1)
+        whole = num * longest
+        num_prompts = np.cumsum(of_each[3][several, sizes] < np.arange(num_rows)[several, None], axis=1)
+        shared = num_prompts * prompt + num * response
+        is_shared = (num_prompts < num) & (shared <= WORTH * whole)
+        tokens = np.where(is_shared, shared, whole)
+        held = np.where(is_shared, shared + COPIED * whole, whole)
+        blocks = np.where((held <= budget) | (num == 1), -(-tokens // BLOCK) * BLOCK, np.inf)
+        for start, row in enumerate(blocks, first):
+            yield row[: num_rows - start]
 
 
 def _previous(numbers: Rows) -> Rows:

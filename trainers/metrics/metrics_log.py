@@ -10,7 +10,7 @@ from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.sinks.jsonl import JsonlSink
 from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
 from plumbob.trainers.metrics.sinks.tensorboard import TensorBoardSink
-from plumbob.trainers.metrics.step_record import Listener, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, Phases, StepRecord
 
 
 def open_sinks(folder: Path) -> tuple[MetricSink, ...]:
@@ -25,6 +25,7 @@ class MetricsLog:
 
     Args:
         trackers: sinks of the whole run, which stay open.
+        joules: reads a counter of energy; None where nobody counts.
 
     Attributes:
         saved: told of each checkpoint that the stage has made.
@@ -38,10 +39,11 @@ class MetricsLog:
         saved: Callable[[Checkpoint], None] = lambda checkpoint: None,
         is_save_requested: Callable[[], bool] = lambda: False,
         trackers: Sequence[MetricSink] = (),
+        joules: Callable[[], float] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._listener, self.saved, self.is_save_requested = listener, saved, is_save_requested
-        self._own, self._trackers = open_sinks(folder), tuple(trackers)
+        self._own, self._trackers, self._joules = open_sinks(folder), tuple(trackers), joules
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +52,10 @@ class MetricsLog:
         with ExitStack() as stack:  # All of them, whatever the first raises.
             for sink in reversed(self._own):
                 stack.callback(sink.close, error is not None)
+
+    def phases(self) -> Phases:
+        """What counts the phases of the stage's steps."""
+        return Phases(self._joules)
 
     def append(self, record: StepRecord) -> None:
         now = time.time()

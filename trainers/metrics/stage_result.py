@@ -39,20 +39,23 @@ class StageSummary:
         result: what its work came to.
         seconds: from its beginning, the start of its workers included.
         peak_memory_gib: of the driver and its workers on this host.
+        energy: of this host, as `stage_energy` gives it; None where nobody counted.
     """
 
     result: StageResult
     seconds: float
     peak_memory_gib: float
+    energy: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON on disk."""
-        return {**self.result.as_dict(), "seconds": self.seconds, "peak_memory_gib": self.peak_memory_gib}
+        energy = {} if self.energy is None else {"energy": dict(self.energy)}
+        return {**self.result.as_dict(), "seconds": self.seconds, "peak_memory_gib": self.peak_memory_gib, **energy}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """What `as_dict` gave."""
         metrics = dict(content)
-        seconds, peak = metrics.pop("seconds"), metrics.pop("peak_memory_gib")
+        seconds, peak, energy = metrics.pop("seconds"), metrics.pop("peak_memory_gib"), metrics.pop("energy", None)
         notes, policies = metrics.pop("notes", None), metrics.pop("policies", None)
-        return cls(StageResult(metrics, None if notes is None else tuple(notes), policies), seconds, peak)
+        return cls(StageResult(metrics, None if notes is None else tuple(notes), policies), seconds, peak, energy)

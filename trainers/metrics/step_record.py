@@ -1,9 +1,9 @@
-"""What a stage reports while it runs: the record of a step, who hears of it, and the seconds of its phases."""
+"""What a stage reports while it runs: the record of a step, who hears of it, and what its phases took."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from plumbob.core.spans import spans
@@ -49,6 +49,8 @@ class StepRecord:
         metrics: name -> value, such as "loss", "reward", "kl", "tokens_per_s".
         seconds: phase -> seconds, such as "sample", "score", "learn", "publish".
         sample: one of its responses; None of a stage that samples none.
+        num_samples: responses, records or pairs that it learnt from.
+        joules: phase -> energy of the driver's host in it; empty where nobody counted.
     """
 
     stage: str
@@ -57,6 +59,8 @@ class StepRecord:
     metrics: Mapping[str, float]
     seconds: Mapping[str, float]
     sample: ResponseSample | None = None
+    num_samples: int = 0
+    joules: Mapping[str, float] = field(default_factory=dict)
 
 
 class Listener(Protocol):
@@ -76,19 +80,26 @@ class Listener(Protocol):
 
 
 class Phases:
-    """Seconds per phase of one step: `with phases.phase("sample"): ...`, then `take()` at the step's end."""
+    """Seconds per phase of one step: `with phases.phase("sample"): ...`, then `take()` at the step's end.
 
-    def __init__(self) -> None:
+    Args:
+        joules: reads a counter of energy, which is taken by phase too; None where nobody counts.
+    """
+
+    def __init__(self, joules: Callable[[], float] | None = None) -> None:
         self._seconds: dict[str, float] = {}
+        self._read_joules, self._joules = joules, dict[str, float]()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the block's wall-clock seconds to `name`, also when the block raises."""
-        began = time.monotonic()
+        """Add the block's wall-clock seconds, and its energy, to `name`, also when the block raises."""
+        began, joules = time.monotonic(), self._counted()
         try:
             yield
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
+            if self._read_joules is not None:
+                self._joules[name] = self._joules.get(name, 0.0) + self._counted() - joules
             spans.record_here(name, began)
 
     def total(self) -> float:
@@ -99,3 +110,11 @@ class Phases:
         """The seconds since the last `take`, and start anew."""
         seconds, self._seconds = self._seconds, {}
         return seconds
+
+    def take_joules(self) -> dict[str, float]:
+        """The energy since the last `take_joules`, and start anew."""
+        joules, self._joules = self._joules, {}
+        return joules
+
+    def _counted(self) -> float:
+        return 0.0 if self._read_joules is None else self._read_joules()

@@ -144,7 +144,7 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
         return checkpoints.commit(step, learners.save, state, None if best is None else best.step)
 
     log.truncate_after(first_step)
-    phases = Phases()
+    phases = log.phases()
     for step in range(first_step + 1, num_steps + 1):
         if has_stopped(best, stopping):
             break
@@ -158,7 +158,8 @@ def run_epochs(stage: OfflineStage[Any], learners: Learners, folder: Path, log: 
             heldout = heldout_means(stage.heldout, learners) if stage.is_measured(step) else {}
         best = best_after(best, step, heldout, stage.settings)
         try:
-            log.append(StepRecord(stage.name, step, num_steps, metrics | heldout, phases.take()))
+            seconds, joules, size = phases.take(), phases.take_joules(), stage.batches.batch_size
+            log.append(StepRecord(stage.name, step, num_steps, metrics | heldout, seconds, None, size, joules))
         except RunStopped:  # By who heard of the step, which is done.
             commit(step)
             raise

@@ -14,7 +14,7 @@ from plumbob.trainers.distillation.teachers import TEACHER_KL
 from plumbob.trainers.metrics.json_lines import JsonLines
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.metrics.step_record import Listener, Phases, ResponseSample, StepRecord
+from plumbob.trainers.metrics.step_record import Listener, ResponseSample, StepRecord
 from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.measure_step import all_scores, failures_by_part, kinds_of_failures, measure_step
 from plumbob.trainers.online.monitors import Monitors
@@ -37,7 +37,7 @@ class PpoRecorder:
     def __init__(self, stage: str, ppo: PpoSettings, folder: Path, log: MetricsLog, listener: Listener) -> None:
         self._ppo, self._folder, self._log, self._listener = ppo, folder, log, listener
         self._stage = stage
-        self._phases = Phases()
+        self._phases = log.phases()
         self._stop: RunStopped | None = None
         self._monitors = Monitors(ppo)
         for step in steps_on_disk(folder):  # A resumed run's earlier steps.
@@ -89,7 +89,9 @@ class PpoRecorder:
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
         sample = sample_of(responses)
         try:
-            self._log.append(StepRecord(self._stage, step, self._ppo.num_steps, metrics, seconds, sample))
+            num_samples, joules = len(responses.rollouts), self._phases.take_joules()
+            record = StepRecord(self._stage, step, self._ppo.num_steps, metrics, seconds, sample, num_samples, joules)
+            self._log.append(record)
         except RunStopped as stop:  # By who heard of the step, which is to be kept first.
             self._stop = stop
         for alarm in self._monitors.new_alarms:

@@ -20,6 +20,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--merged", action="store_true", help="an adapter and its base as one full model")
     add_merging(parser)
     parser.add_argument("--base-name", metavar="TEAM/NAME", help="what the base is called on a hub")
+    parser.add_argument(
+        "--usage", metavar="FILE", type=Path, help="your usage guidelines; without them their template is written"
+    )
     add_json(parser)
 
 
@@ -31,17 +34,19 @@ def add_merging(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    return write(arguments, arguments.merged, arguments.base_name)
+    return write(arguments, arguments.merged, arguments.base_name, arguments.usage)
 
 
-def write(arguments: Namespace, merged: bool, base_name: str | None) -> int:
+def write(arguments: Namespace, merged: bool, base_name: str | None, usage: Path | None) -> int:
     """Export as the options say, and print what was written."""
     from plumbob.models.quantization.forms import hush_bitsandbytes
 
     hush_bitsandbytes()
     from plumbob.driver.result.exported_policy import export_policy
 
-    exported = export_policy(arguments.policy, arguments.out, merged, arguments.dtype, arguments.dequantised, base_name)
+    exported = export_policy(
+        arguments.policy, arguments.out, merged, arguments.dtype, arguments.dequantised, base_name, usage
+    )
     if arguments.json:
         from plumbob.console.display import print_json
 

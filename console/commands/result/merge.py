@@ -19,4 +19,4 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    return write(arguments, merged=True, base_name=None)
+    return write(arguments, merged=True, base_name=None, usage=None)

@@ -167,6 +167,12 @@ def test_what_is_misspelt_elsewhere_is_not(override: str) -> None:
     assert "a reward is a trained" not in "".join(errors("toy", override))
 
 
+def test_a_length_of_another_trainer_suggests_nothing_of_another_section() -> None:
+    """`cluster.max_restarts`, which is spelt much alike, has another meaning."""
+    (line,) = errors("sft", "policy.model=base", "data.demonstrations=rows.jsonl", "sft.max_steps=5")
+    assert line.startswith("command line: sft.max_steps: unknown key; known below sft: ") and "restarts" not in line
+
+
 def test_a_key_of_another_kind_is_told_apart_from_a_misspelt_one() -> None:
     (line,) = errors("ppo", *PPO, "ppo.kl.target=3", "ppo.kl.kind=fixed")
     assert line.endswith("ppo.kl.target: not a key of ppo.kl.kind=fixed; it belongs to ppo.kl.kind=adaptive")

@@ -35,7 +35,7 @@ def test_what_may_change_is_where_and_how_fast() -> None:
             f"{role}.{name}" for name in shared
         }
     others = {key for key in may if key.split(".")[1] not in shared}
-    assert {key for key in others if not key.startswith(("cluster.", "rollout.autoscale."))} == {
+    assert {key for key in others if not key.startswith(("cluster.", "energy.", "rollout.autoscale."))} == {
         *("learner.zero_stage", "learner.micro_batch_size", "learner.gradient_checkpointing"),
         *("learner.offload_optimizer", "learner.offload_params", "learner.offload_reference"),
         *("rollout.engine.kv_cache_gib", "rollout.engine.gpu_memory_fraction", "rollout.engine.max_num_seqs"),
@@ -61,7 +61,7 @@ def test_settings_that_would_change_the_result_are_refused(folder: Path, overrid
     message = refused(folder, override, "rollout.num_workers=2")
     assert message.startswith(f"{override.partition('=')[0]}: cannot change when a run resumes, as that would change")
     assert message.endswith(
-        "These may change: cluster, sinks; learner.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, "
+        "These may change: cluster, energy, sinks; learner.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, "
         "placement, micro_batch_size, zero_stage, gradient_checkpointing, offload_optimizer, offload_params, "
         "offload_reference); "
         "reward.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, placement); "

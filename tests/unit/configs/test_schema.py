@@ -37,6 +37,8 @@ for kind in FILES.keys() - {"eval"}:
     FILES[kind].add("data.checks.benchmarks")
 for kind in ("ppo", "pipeline"):
     FILES[kind] |= {"bias.texts", "bias.terms"}
+for kind in ("reward", "pipeline"):
+    FILES[kind].add("reward_training.mitigation.terms")
 MODELS_OF_REWARD = {"reward.model", "reward.ensemble", "reward.parts.model"}
 MODELS = {
     "pretrain": {"policy.model"},
@@ -70,22 +72,22 @@ def kept(*stages: str) -> set[str]:
 
 
 CHANGEABLE = {
-    "pretrain": {"cluster", "sinks"} | LEARNER | kept("pretrain"),
-    "pretrain-encoder": {"cluster", "sinks"} | LEARNER | kept("pretrain"),
-    "sft": {"cluster", "sinks"} | LEARNER | kept("sft"),
-    "reward": {"cluster", "sinks"} | LEARNER | ROLLOUT | kept("reward_training"),
-    "dpo": {"cluster", "sinks"} | LEARNER | kept("dpo"),
-    "kto": {"cluster", "sinks"} | LEARNER | kept("kto"),
-    "ppo": {"cluster", "sinks"} | LEARNER | ROLLOUT | REWARD | GOLD | {"ppo.keep_checkpoints"},
-    "eval": {"cluster"} | RANKS | ROLLOUT | REWARD,
-    "pipeline": {"cluster", "sinks"}
+    "pretrain": {"cluster", "energy", "sinks"} | LEARNER | kept("pretrain"),
+    "pretrain-encoder": {"cluster", "energy", "sinks"} | LEARNER | kept("pretrain"),
+    "sft": {"cluster", "energy", "sinks"} | LEARNER | kept("sft"),
+    "reward": {"cluster", "energy", "sinks"} | LEARNER | ROLLOUT | kept("reward_training"),
+    "dpo": {"cluster", "energy", "sinks"} | LEARNER | kept("dpo"),
+    "kto": {"cluster", "energy", "sinks"} | LEARNER | kept("kto"),
+    "ppo": {"cluster", "energy", "sinks"} | LEARNER | ROLLOUT | REWARD | GOLD | {"ppo.keep_checkpoints"},
+    "eval": {"cluster", "energy"} | RANKS | ROLLOUT | REWARD,
+    "pipeline": {"cluster", "energy", "sinks"}
     | (LEARNER | ROLLOUT | REWARD)
     | kept("pretrain", "pretrain_encoder", "sft", "reward_training", "dpo")
     | {"ppo.keep_checkpoints"},
 }
 
-PLAIN_TEXT = {"name", "storage.path", "cluster.address", "cluster.kuberay.queue"}
-"""Texts that are no input: what is made, where, a network address, and a queue of Kubernetes."""
+PLAIN_TEXT = {"name", "storage.path", "cluster.address", "cluster.kuberay.queue", "energy.country"}
+"""Texts that are no input: what is made, where, a network address, a queue of Kubernetes, and a country."""
 
 COLUMNS = {"ppo": {"teachers_by"}}
 """Texts that name a column of an input, by the kind of run."""

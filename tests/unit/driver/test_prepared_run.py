@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PromptDataSettings
@@ -39,3 +40,14 @@ def test_a_resumed_run_keeps_the_name_that_its_metrics_have(tmp_path: Path, monk
     memory: Any = type("Memory", (), {"take": lambda self: 0.25})()
     context = StageContext(nothing, nothing, tmp_path, Watching(), memory, stage_of(GRPO, tmp_path))
     assert list(prepare_run(GRPO)(context)) == ["ppo"]
+
+
+def test_a_pipeline_says_what_its_check_of_bias_will_do() -> None:
+    small = [f"data.toy.num_{name}=20" for name in ("texts", "demonstrations", "pairs", "heldout_pairs")]
+    prepared = prepare_run(load_run("toy", [*small, "bias.max_difference=0.1", "bias.past_bound=refuse"]))
+    (note,) = (note for note in prepared.notes if note.startswith("bias: "))
+    # 816 pairs of texts.
+    assert (
+        "scores 1,632 texts" in note
+        and "above bias.max_difference=0.1 that is larger than the noise is refused" in note
+    )

@@ -14,7 +14,7 @@ from plumbob.trainers.forgetting.replay import WithReplay
 from plumbob.trainers.offline.dpo import DpoBatch
 from plumbob.trainers.offline.kto import KtoBatch
 from plumbob.trainers.offline.pretrain import MaskedBatch
-from plumbob.trainers.offline.reward_modelling.reward_batch import RewardBatch
+from plumbob.trainers.offline.reward_modelling.reward_batch import CounterfactualBatch, RewardBatch
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl
 from plumbob.trainers.online.objective import TrajectoryBatch
 from plumbob.trainers.online.objectives.ranked_responses import PairSide, ResponsePairs
@@ -84,6 +84,7 @@ MADE: list[tuple[Batch, list[int]]] = [
         RewardBatch(np.stack([numbers(100), numbers(200)], axis=1), BOTH, 1 - BOTH, mask(SHORT)[:, 1:3], PER_ROW),
         [4, 3, 3],
     ),
+    (CounterfactualBatch(REWARDS, REWARDS), [4, 3, 3]),
     (RESPONSES, [4, 1, 3]),
     (EXPERIENCE, [4, 1, 3]),
     (CHOSEN, [4, 1, 3]),

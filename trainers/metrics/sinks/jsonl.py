@@ -23,6 +23,8 @@ class JsonlSink:
             "num_steps": record.num_steps,
             "metrics": finite(record.metrics),
             "seconds": finite(record.seconds),
+            **({"num_samples": record.num_samples} if record.num_samples else {}),
+            **({"joules": finite(record.joules)} if record.joules else {}),
             "time": round(now, 3),
         }
         self._lines.append(content)
@@ -38,11 +40,13 @@ def read_metrics(folder: Path) -> list[StepRecord]:
     """The steps in `folder`'s file of metrics, null read as NaN; an empty list where there is no file."""
     records = []
     for content in read_json_lines(folder / METRICS_FILE):
-        metrics, seconds = (
-            {name: math.nan if value is None else value for name, value in content[part].items()}
-            for part in ("metrics", "seconds")
+        metrics, seconds, joules = (
+            {name: math.nan if value is None else value for name, value in content.get(part, {}).items()}
+            for part in ("metrics", "seconds", "joules")
         )
-        records.append(StepRecord(content["stage"], content["step"], content["num_steps"], metrics, seconds))
+        position = (content["stage"], content["step"], content["num_steps"])
+        num_samples = content.get("num_samples", 0)  # Runs of before it was counted have none.
+        records.append(StepRecord(*position, metrics, seconds, num_samples=num_samples, joules=joules))
     return records
 
 

@@ -24,6 +24,7 @@ class MetricSink(Protocol):
 
 
 def points_of(record: StepRecord) -> dict[str, float]:
-    """STAGE/NAME and STAGE/seconds/PHASE -> value; without those that are infinite or NaN."""
+    """STAGE/NAME, STAGE/seconds/PHASE and STAGE/joules/PHASE -> value; without those that are infinite or NaN."""
     values = dict(record.metrics) | {f"seconds/{phase}": spent for phase, spent in record.seconds.items()}
+    values |= {f"joules/{phase}": spent for phase, spent in record.joules.items()}
     return {f"{record.stage}/{name}": float(value) for name, value in values.items() if math.isfinite(value)}

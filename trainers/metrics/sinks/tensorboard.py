@@ -37,6 +37,7 @@ class TensorBoardSink:
 
         values = dict(record.metrics)
         values |= {f"seconds/{phase}": value for phase, value in record.seconds.items()}
+        values |= {f"joules/{phase}": value for phase, value in record.joules.items()}
         points = [Summary.Value(tag=f"{record.stage}/{tag}", simple_value=value) for tag, value in values.items()]
         self._add(Event(wall_time=now, step=record.step, summary=Summary(value=points)))
 

@@ -1,7 +1,7 @@
 """Human feedback as the reward model's input: encoded, padded, and turned into rewards."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -42,6 +42,21 @@ class RewardBatch(Batch):
         return taken.map_arrays(lambda values: values[..., columns] if values.ndim == 3 else values)
 
 
+@dataclass(frozen=True)
+class CounterfactualBatch(Batch):
+    """Responses, and beside each the same with another group's terms: where `others` has no response there is none.
+
+    Attributes:
+        own, others: of as many responses, which may differ in width.
+    """
+
+    own: RewardBatch
+    others: RewardBatch
+
+    def rows(self, index: NDArray[np.int64], /) -> Self:
+        return replace(self, own=self.own.rows(index), others=self.others.rows(index))
+
+
 class RewardModule(nn.Module):
     """The classifier as a function of positional tensors [B, T] -> rewards float32 [B]."""
 
@@ -63,6 +78,25 @@ def response_rewards(forward: Any, batch: RewardBatch) -> Tensor:
     rewards: Tensor = forward(*(torch.from_numpy(getattr(batch, name)[batch.response_mask]) for name in INPUT_NAMES))
     is_response = torch.from_numpy(batch.response_mask).to(rewards.device)
     return torch.zeros(is_response.shape, device=rewards.device).masked_scatter(is_response, rewards)
+
+
+def paired_rewards(forward: Any, batch: CounterfactualBatch) -> tuple[Tensor, Tensor]:
+    """Raw rewards [B, K] of the responses and of their counterfactuals, all in one forward; 0 where there is none."""
+    sides = (batch.own, batch.others)
+    width = max(side.input_ids.shape[2] for side in sides)
+    inputs = []
+    for name in INPUT_NAMES:
+        of_sides = [getattr(side, name)[side.response_mask] for side in sides]
+        wide = [np.pad(rows, ((0, 0), (0, width - rows.shape[1]))) for rows in of_sides]
+        inputs.append(torch.from_numpy(np.concatenate(wide)))
+    rewards: Tensor = forward(*inputs)
+    masks = [torch.from_numpy(side.response_mask).to(rewards.device) for side in sides]
+    split = rewards.split([int(mask.sum()) for mask in masks])
+    own, others = (
+        torch.zeros(mask.shape, device=rewards.device).masked_scatter(mask, part)
+        for mask, part in zip(masks, split, strict=True)
+    )
+    return own, others
 
 
 def encode_responses(
@@ -98,6 +132,25 @@ def collate_responses(
         response_mask,
         np.zeros(len(rows), np.float32) if targets is None else np.array(targets, np.float32),
     )
+
+
+def collate_counterfactuals(
+    tokenizer: Any,
+    rows: Sequence[Sequence[EncodedPair]],
+    others: Sequence[Sequence[EncodedPair] | None],
+    targets: Sequence[float],
+) -> CounterfactualBatch:
+    """`others`: of each row its counterfactual responses, or None where it has none."""
+    own = collate_responses(tokenizer, rows, targets)
+    is_there = np.array([other is not None for other in others])
+    filled = [row if other is None else other for row, other in zip(rows, others, strict=True)]
+    beside = collate_responses(tokenizer, filled, targets)
+    absent = replace(
+        beside,
+        response_mask=beside.response_mask & is_there[:, None],
+        attention_mask=beside.attention_mask * is_there[:, None, None],
+    )
+    return CounterfactualBatch(own, absent)
 
 
 def target_of(record: FeedbackRecord) -> float:

@@ -6,9 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
@@ -30,7 +28,6 @@ from plumbob.reward.agreement import (
     FeedbackMetrics,
     agreement_metrics,
 )
-from plumbob.reward.reward_models.bert_encoding import EncodedPair
 from plumbob.reward.reward_models.bert_model import (
     RewardModel,
     check_length,
@@ -41,6 +38,7 @@ from plumbob.reward.reward_models.bert_model import (
 from plumbob.reward.reward_models.tuned_reward_model import TunedRewardModel, check_tuned
 from plumbob.trainers.algorithms.reward_losses import (
     bradley_terry_loss,
+    consistency_loss,
     ordered_pairs,
     plackett_luce_loss,
     regression_loss,
@@ -60,19 +58,21 @@ from plumbob.trainers.offline.loop import (
     run_epochs,
     small_batch_notes,
 )
+from plumbob.trainers.offline.reward_modelling.counterfactual_records import Mitigation
+from plumbob.trainers.offline.reward_modelling.encoded_feedback import encode_feedback, num_tokens
 from plumbob.trainers.offline.reward_modelling.heldout_feedback import (
     feedback_metrics,
     heldout_rewards,
     rewarded_pairs,
 )
 from plumbob.trainers.offline.reward_modelling.reward_batch import (
+    CounterfactualBatch,
     FeedbackRecord,
     RewardBatch,
     RewardModule,
-    collate_responses,
     encode_responses,
+    paired_rewards,
     response_rewards,
-    target_of,
 )
 
 
@@ -89,7 +89,10 @@ class RewardInput:
 # ----------------------------------------------------------------------------------------------------------- the loss
 
 
-def reward_loss_terms(objective: RewardObjective) -> tuple[LossTerm[RewardBatch], ...]:
+def reward_loss_terms(objective: RewardObjective, consistency: float = 0.0) -> tuple[LossTerm[Any], ...]:
+    """`consistency`: as of `BiasMitigationSettings`; with it the batches are `CounterfactualBatch`."""
+    if consistency:
+        return (LossTerm(None, partial(consistent_loss, objective, consistency), num_rows),)
     return (LossTerm(None, partial(batch_loss, objective), num_rows),)
 
 
@@ -108,7 +111,8 @@ def learner_parts(run: RewardRun) -> LearnerParts:
     if not run.reward_training.dropout:
         switch_dropout_off(new.model)
     module = RewardModule(new.model, "token_type_ids" in new.tokenizer.model_input_names)
-    return LearnerParts(module, reward_loss_terms(run.reward_training.objective), artifact, run.reward_training)
+    training = run.reward_training
+    return LearnerParts(module, reward_loss_terms(training.objective, training.consistency), artifact, training)
 
 
 def batch_loss(objective: RewardObjective, forward: Any, batch: RewardBatch) -> LossSum:
@@ -116,6 +120,21 @@ def batch_loss(objective: RewardObjective, forward: Any, batch: RewardBatch) -> 
     rewards = response_rewards(forward, batch)
     mask, targets = (torch.from_numpy(array).to(rewards.device) for array in (batch.response_mask, batch.targets))
     return loss_of_rewards(objective, rewards, mask, targets)
+
+
+def consistent_loss(
+    objective: RewardObjective, consistency: float, forward: Any, batch: CounterfactualBatch
+) -> LossSum:
+    """The objective of all rows, and beside it the consistency loss by its weight: all texts in one forward."""
+    rewards, others = paired_rewards(forward, batch)
+    mask, has_other, targets = (
+        torch.from_numpy(array).to(rewards.device)
+        for array in (batch.own.response_mask, batch.others.response_mask, batch.own.targets)
+    )
+    found = loss_of_rewards(objective, rewards, mask, targets)
+    gap = consistency_loss(rewards, others, has_other)
+    loss = found.loss + consistency * gap
+    return LossSum(loss, {**found.statistics, "loss": loss.detach(), "counterfactual_gap": gap.detach()})
 
 
 def loss_of_rewards(objective: RewardObjective, rewards: Tensor, response_mask: Tensor, targets: Tensor) -> LossSum:
@@ -134,7 +153,7 @@ def loss_of_rewards(objective: RewardObjective, rewards: Tensor, response_mask: 
     return LossSum(loss, {"loss": loss.detach(), **ordered_pairs(rewards, response_mask)._asdict()})
 
 
-def num_rows(batch: RewardBatch) -> float:
+def num_rows(batch: RewardBatch | CounterfactualBatch) -> float:
     return float(batch.num_rows)
 
 
@@ -148,8 +167,13 @@ def prepare_reward(run: RewardRun, render: Render) -> RewardInput:
     path, heldout_path = getattr(run.data, kind), getattr(run.data, f"heldout_{kind}")
     split = hold_out(_reader(run, render), path, heldout_path, lambda record: record.prompt, run.data, run.seed)
     check_heldout("reward_training", run.reward_training, len(split.heldout))
-    small = small_batch_notes("reward_training", run.reward_training, len(split.train), run.learner)
-    return RewardInput(split.train, split.heldout, split.notes + small, _rows(run, split.train))
+    train, notes = split.train, split.notes
+    if run.reward_training.mitigation is not None:
+        mitigation = Mitigation.of(run.reward_training.mitigation)
+        train, found = mitigation.training_records(train, {record.prompt for record in split.heldout})
+        notes += found
+    notes += small_batch_notes("reward_training", run.reward_training, len(train), run.learner)
+    return RewardInput(train, split.heldout, notes, _rows(run, train))
 
 
 def _rows(run: RewardRun, records: Sequence[FeedbackRecord]) -> tuple[RenderedRow, ...]:
@@ -214,42 +238,29 @@ def count_cut(tokenizer: Any, records: Sequence[FeedbackRecord], max_tokens: int
 # -------------------------------------------------------------------------------------------------------- the training
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """Records beside their responses' tokens."""
-
-    records: Sequence[FeedbackRecord]
-    responses: Sequence[tuple[EncodedPair, ...]]
-
-    def batch(self, tokenizer: Any, index: NDArray[np.int64]) -> RewardBatch:
-        targets = [target_of(self.records[place]) for place in index]
-        return collate_responses(tokenizer, [self.responses[row] for row in index], targets)
-
-
 def run_reward(
     run: RewardRun, data: RewardInput, tokenizer: Any, learners: Learners, folder: Path, log: MetricsLog
 ) -> StageResult:
     """Train and write `reward_model/`, not yet calibrated."""
     max_tokens = run.reward.max_tokens
-    train, heldout = (
-        _Encoded(side, encode_responses(tokenizer, side, max_tokens)) for side in (data.train, data.heldout)
-    )
+    train, heldout = (encode_feedback(run, tokenizer, side) for side in (data.train, data.heldout))
     num_cut = count_cut(tokenizer, (*data.train, *data.heldout), max_tokens)
     stage = OfflineStage(
         name="reward",
         settings=run.reward_training,
         seed=run.seed,
         num_records=len(data.train),
-        batch_of=lambda index, step: train.batch(tokenizer, index),
-        tokens_of=lambda batch: int(batch.attention_mask.sum()),
-        heldout=Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows),
+        batch_of=lambda index, step: train.learnt_batch(tokenizer, index),
+        tokens_of=num_tokens,
+        heldout=Heldout(len(data.heldout), lambda index: heldout.learnt_batch(tokenizer, index), num_rows),
         inputs=inputs_of(run.data, run.data.kind, data.train, data.heldout),
     )
     result = run_epochs(stage, learners, folder, log)
     learners.export(folder / "reward_model")
     metrics: FeedbackMetrics = {}
     if data.heldout:
-        rewards = heldout_rewards(stage.heldout, learners)
+        plain = Heldout(len(data.heldout), lambda index: heldout.batch(tokenizer, index), num_rows)
+        rewards = heldout_rewards(plain, learners)
         metrics |= feedback_metrics(run.reward_training.objective, data.heldout, rewards)
         write_pairs(folder, result_step(stage, result), rewarded_pairs(data.heldout, rewards))
     metrics |= agreement_metrics([record for record in (*data.train, *data.heldout) if isinstance(record, Ranking)])

@@ -149,6 +149,13 @@ def test_the_phases_that_took_least_are_summed_up() -> None:
     assert "█ sample 9.0 s  ▓ learn 8.0 s  ▒ logprobs 3.0 s  ░ score 2.0 s  █ other 1.5 s" in text
 
 
+def test_a_step_says_what_it_took_of_the_host() -> None:
+    """9,000 J are 2.5 Wh; in 300 s they are 30 W."""
+    step = StepRecord("ppo", 1, 9, {}, {"sample": 200.0, "learn": 100.0}, joules={"sample": 5000.0, "learn": 4000.0})
+    assert "energy 2.5 Wh a step, 30 W" in " ".join(drawn(display_of("ppo", step), 80))
+    assert "energy" not in " ".join(drawn(display_of("ppo", PPO), 80))
+
+
 def test_alarms_stay_as_long_as_they_show_with_the_step_since_which_they_do() -> None:
     steps = [
         StepRecord("ppo", step, 9, {f"alarm_{name}": 1.0 for name in names}, {})

@@ -84,9 +84,13 @@ def test_before_and_after_with_the_interval_of_the_change(tmp_path: Path) -> Non
 
 def test_cost_and_how_to_make_it_again() -> None:
     records = [StepRecord("ppo", step, 2, {"num_tokens": 500.0 * step}, {}) for step in (1, 2)]
-    summary = {"seconds_total": 90.0, "stages": {"ppo": {"seconds": 61.0, "peak_memory_gib": 2.5}, "data": {}}}
+    energy = {"wh": 1.5, "carbon_g": 0.25, "estimated": ["memory"], "wh_per_1000_samples": 12.0}
+    ppo = {"seconds": 61.0, "peak_memory_gib": 2.5, "energy": energy}
+    summary = {"seconds_total": 90.0, "stages": {"ppo": ppo, "dpo": {"seconds": 1.0}, "data": {}}}
     html = cost_section(summary, {"machine": {"num_cpus": 4, "memory_gib": 15.5}}, records)
-    assert cells(html) == ["ppo", "1 min 01 s", "2.50 GiB", "1,500"]
+    counted = "1.5 Wh, 0.25 g CO2e (memory estimated)"
+    assert cells(html)[:6] == ["ppo", "1 min 01 s", "2.50 GiB", "1,500", counted, "12 Wh"]
+    assert cells(html)[6:] == ["dpo", "1.0 s", "missing"]
     assert "1 min 30 s in all · 4 CPUs · 15.5 GiB" in html
     again = reproduction_section({"seed": 3}, {"command": f"plumbob run x name={HOSTILE}", "time": "now"}, {})
     assert "plumbob run x name=&lt;script&gt;" in again and "<dt>seed</dt><dd>3</dd>" in again

@@ -23,6 +23,7 @@ def row(method: str, gain: float, num_trained: int = 0) -> ComparisonRow:
         retained_growth=None,
         exported_mib=1.0,
         seconds=1.0,
+        wh_per_1000_samples=None,
         folder="",
         curve=(),
     )

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from plumbob.core.errors import UserError
 from plumbob.driver.result.exported_policy import export_policy
+from plumbob.driver.result.usage_guidelines import SECTIONS, template
 from tests.support.libraries import write_sft_run
 from tests.support.plain_transformers import load_plain, plain_logprobs
 
@@ -29,8 +30,11 @@ def header_of(folder: Path) -> dict[str, Any]:
 
 
 def test_an_adapter_goes_with_its_tokenizer_and_what_its_run_says(run: Path, base: str, tmp_path: Path) -> None:
-    exported = export_policy(str(run), tmp_path / "out", base_name="team/base")
+    usage = tmp_path / "mine.md"
+    usage.write_text("\n".join(f"## {heading}\nSums of small numbers, for children." for heading in SECTIONS))
+    exported = export_policy(str(run), tmp_path / "out", base_name="team/base", usage=usage)
     assert set(exported.files) >= {"README.md", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
+    assert (tmp_path / "out/USAGE.md").read_text() == usage.read_text()
     assert exported.notes == () and exported.proof is None
     assert json.loads((tmp_path / "out/adapter_config.json").read_text())["base_model_name_or_path"] == "team/base"
     weights = "adapter_model.safetensors"
@@ -83,8 +87,11 @@ def test_nothing_is_written_where_the_page_cannot_be_made(base: str, tmp_path: P
 
 def test_a_base_in_a_folder_is_told_of(run: Path, tmp_path: Path) -> None:
     exported = export_policy(str(run / "policy"), tmp_path / "out")
-    (note,) = exported.notes
+    usage, note = exported.notes
     assert "--base-name=TEAM/NAME" in note and "base_model" not in header_of(tmp_path / "out")
+    # Nobody gave usage guidelines: their template is there, and it is said that they are missing.
+    assert usage.startswith("usage guidelines are missing") and (tmp_path / "out/USAGE.md").read_text() == template()
+    assert "Missing: intended use, out of scope, " in (tmp_path / "out/README.md").read_text()
 
 
 def test_merged_it_computes_as_the_adapter_beside_its_base(run: Path, tmp_path: Path) -> None:

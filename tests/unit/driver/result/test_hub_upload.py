@@ -43,7 +43,8 @@ def test_the_command_says_what_it_sends_and_sends_that_privately(hub: HubStandIn
     lines = done.stdout.splitlines()
     assert lines[0].startswith("to team/sent, private: 3 files, ") and lines[-1] == f"sent: {hub.url}/team/sent"
     assert [line.split()[0] for line in lines[1:4]] == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
-    assert "names the base by a folder of this machine" in lines[4]
+    assert "usage guidelines are missing: fill in USAGE.md (intended use, " in lines[4]
+    assert "names the base by a folder of this machine" in lines[5]
     sent = hub.repositories["team/sent"]
     assert sent.is_private and sent.commits == ["exported, by plumbob push"]
     assert sent.files == {path.name: path.read_bytes() for path in folder.iterdir()}

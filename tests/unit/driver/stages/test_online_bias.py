@@ -44,8 +44,8 @@ def test_a_bias_past_its_bound_is_said_before_the_first_step(run: PpoRun, tmp_pa
     heard, world = Heard(), FakePpoWorld(None, run.ppo.num_steps)
     context = context_of(tmp_path / "ppo", world, open_scorer(RuleReward(pays_for_he), "cpu"), heard)
     summary = run_stage(prepared, context)
-    (measured,) = summary.result.metrics["reward_bias"]["differences"]
-    assert (measured["first"], measured["mean"], measured["is_real"]) == ("men", pytest.approx(0.3), True)
+    (measured,) = summary.result.metrics["reward_bias"].values()
+    assert (measured["difference"], measured["is_real"], measured["num_texts"]) == (pytest.approx(0.3), True, 12)
     said = [message for _, message in heard.notes]
     assert any("gender: men and women: +0.30 over 12 texts that differ in terms alone" in message for message in said)
 

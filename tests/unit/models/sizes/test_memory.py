@@ -50,11 +50,13 @@ def nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
         # Two moments of 4 bytes, and a gradient.
         (0, 1, 400_000, 800_000, 400_000),
         (0, 4, 400_000, 800_000, 800_000),
-        # A copy and two moments of a quarter: 12 / 4 bytes. Gradients, and those of a quarter.
-        (2, 4, 400_000, 300_000, 500_000),
+        # A copy and two moments of a quarter: 12 / 4 bytes. Gradients, those of a quarter, and what comes of them.
+        (2, 4, 400_000, 300_000, 600_000),
         (1, 1, 400_000, 1_200_000, 800_000),
-        # Weights too are a quarter; gradients have a buffer from the beginning; they are gathered: 16 bytes.
-        (3, 4, 100_000, 400_000, 1_600_000),
+        # Weights too are a quarter; gradients have a buffer from the beginning; they are gathered: 16 bytes, and 4 that
+        # are sent.
+        (3, 4, 100_000, 400_000, 2_000_000),
+        (3, 1, 400_000, 1_600_000, 1_600_000),
     ],
 )
 def test_what_is_trained_whole(

@@ -5,7 +5,7 @@ import pytest
 
 from plumbob.data.bias.term_pairs import Contrast
 from plumbob.data.bias.term_swaps import Counterfactual
-from plumbob.reward.bias.group_differences import group_differences
+from plumbob.reward.bias.group_differences import by_contrast, group_differences
 
 SEXES, AGES = Contrast("gender", "men", "women"), Contrast("age", "young", "old")
 
@@ -39,6 +39,9 @@ def test_texts_to_one_prompt_are_one_case_and_contrasts_are_judged_together() ->
     assert gender.is_real
     assert (age.mean, age.is_real, age.num_needed) == (0.0, False, None)
     assert gender.as_dict()["second"] == "women"
+    summary = by_contrast([gender, age])
+    assert summary["gender: men and women"]["difference_ci95"] == pytest.approx(gender.ci95)
+    assert (summary["age: young and old"]["difference"], summary["age: young and old"]["num_texts"]) == (0.0, 7)
 
 
 def test_of_few_cases_no_interval_is_told() -> None:

@@ -1,11 +1,7 @@
 """`plumbob serve-reward` as a process of its own, asked as a run asks it."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +16,11 @@ from plumbob.reward.reward_models.bert_scorer import BertScorer
 from plumbob.reward.reward_models.dialogue_form import form_of, save_form
 from plumbob.reward.scorer import ScoreRequest
 from tests.support.score_requests import score_requests
+from tests.support.served_rewards import serving
 from tests.support.tiny_scorer import model_reward, write_scorer
 
 FORM = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}a"
-PLUMBOB = [sys.executable, "-c", "import sys; from plumbob.console.cli import main; sys.exit(main())"]
 PAIRS = [("a b c", "d e"), ("a", "b c d"), ("", "x"), ("p q", "r")]
-
-
-@contextmanager
-def serving(folder: Path, *options: str, **variables: str) -> Iterator[str]:
-    """The address that a server of the model in the folder says it scores at."""
-    command = [*PLUMBOB, "serve-reward", str(folder), "--port=0", "--max-tokens=32", *options]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables})
-    try:
-        assert server.stdout is not None
-        said = server.stdout.readline()
-        assert " scores batches at " in said, said
-        yield said.split()[-1]
-    finally:
-        server.terminate()
-        server.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +115,13 @@ def test_whoever_has_not_the_token_is_not_scored(model: Path, monkeypatch: pytes
         check_reward(HttpPart(url=url, token_env="MINE"))
 
 
-def test_a_mistake_ends_the_command_with_one_message() -> None:
-    command, offline = [*PLUMBOB, "serve-reward", "nowhere"], os.environ | {"HF_HUB_OFFLINE": "1"}
-    ended = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 2 and ended.stderr.startswith("plumbob: reward.model=nowhere: ")
-    assert "Traceback" not in ended.stderr
+def test_a_mistake_ends_the_command_with_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["serve-reward", "nowhere"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("plumbob: reward.model=nowhere: ")
 
 
 @pytest.mark.parametrize(

@@ -312,8 +312,9 @@ def test_all_end_when_the_worker_is_killed(way: str, tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
-def test_memory_of_one_is_its_own(host: EnvironmentHost) -> None:
+def test_memory_of_one_is_its_own(tmp_path: Path) -> None:
     """Each has its bound, and what another holds is not counted."""
+    host = EnvironmentHost(stepping(tmp_path, OBEDIENT, memory_gib=0.5))
     text = "World.held = bytearray(2 ** 28); reply = {'messages': [{'role': 'tool', 'content': 'a'}]}"
     one, other = host.open({}, 0), host.open({}, 0)
     for episode in (one, other):

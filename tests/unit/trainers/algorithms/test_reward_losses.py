@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from plumbob.trainers.algorithms.reward_losses import (
     bradley_terry_loss,
+    consistency_loss,
     ordered_pairs,
     plackett_luce_loss,
     regression_loss,
@@ -125,6 +126,18 @@ def test_regression_by_hand() -> None:
     loss = regression_loss(rewards, torch.tensor([2.0, 0.0]))
     loss.backward()
     assert (loss.item(), gradient(rewards)) == (5.0, [-1.0, 3.0])
+
+
+def test_consistency_by_hand() -> None:
+    # Of the first row (3 - 1)^2 and (0 - 1)^2, their mean 2.5; of the second (5 - 2)^2 alone; the third has none.
+    rewards = torch.tensor([[3.0, 0.0], [5.0, 7.0], [1.0, 1.0]], requires_grad=True)
+    others = torch.tensor([[1.0, 1.0], [2.0, math.nan], [math.nan, math.nan]])
+    mask = torch.tensor([[True, True], [True, False], [False, False]])
+    loss = consistency_loss(rewards, others, mask)
+    loss.backward()
+    assert loss.item() == pytest.approx(2.5 + 9.0)
+    # 2 (r - r') over the number of responses of the row.
+    assert rewards.grad is not None and rewards.grad.tolist() == [[2.0, -1.0], [6.0, 0.0], [0.0, 0.0]]
 
 
 def test_ordered_pairs_by_hand() -> None:

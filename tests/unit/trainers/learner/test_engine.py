@@ -1,6 +1,8 @@
 """Real DeepSpeed on one to three ranks: what an update may not depend on, clipping, and checkpoints."""
 
+import importlib.util
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,16 @@ def test_a_loss_that_is_not_finite_names_its_rows_and_moves_nothing(one_rank: Ra
 def test_a_gradient_that_is_not_finite_moves_nothing(one_rank: Ranks, llama: Path, zero_stage: int) -> None:
     message, rows, unmoved = one_rank.run(broken_update, LearnerCase(llama, zero_stage=zero_stage), "gradient")[0]
     assert "gradient norms are {'policy': nan" in message and rows == () and unmoved
+
+
+def imported(packages: tuple[str, ...]) -> list[str]:
+    return [name for name in packages if name in sys.modules]
+
+
+def test_a_rank_imports_no_tracker_of_runs(one_rank: Ranks) -> None:
+    """DeepSpeed would bring MLflow, which is installed here, and pandas by it."""
+    assert importlib.util.find_spec("mlflow") is not None
+    assert one_rank.run(imported, ("mlflow", "deepspeed")) == [["deepspeed"]]
 
 
 def test_nothing_is_compiled(one_rank: Ranks, two_ranks: Ranks, llama: Path) -> None:

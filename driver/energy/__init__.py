@@ -1,0 +1,1 @@
+"""The energy of a run: counted on the driver's host, step by step."""
