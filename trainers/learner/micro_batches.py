@@ -4,11 +4,7 @@ Rows of like length stand together, or rows with the same prompt, whichever leav
 micro-batch ends is found by dynamic programming over that order.
 """
 
-<<<<<<< HEAD
-from collections.abc import Callable, Sequence
-=======
-from collections.abc import Iterator, Sequence
->>>>>>> landing
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
