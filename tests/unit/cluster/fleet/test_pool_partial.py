@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from ray._private import internal_api
 
-from plumbob.cluster.calls import Actor, Call, fetched, result_of
+from plumbob.cluster.calls import Actor, Call, fetched, result_of, wait_until
 from plumbob.cluster.failures import RolloutsLost
 from plumbob.cluster.worker_groups import SamplerGroup
 from plumbob.models.adapter import Adapter
@@ -17,6 +16,9 @@ from plumbob.rollout.rollout_heads import refer
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from tests.support.partial_worker import PartialWorker
 from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors
+
+MANY_BYTES = 1 << 20
+"""Of an object that Ray keeps in its store, not beside its owner alone."""
 
 pytestmark = pytest.mark.cluster
 
@@ -95,6 +97,22 @@ def test_without_slices_a_chunk_is_ended_before_a_draining_worker_stops(pool_of:
     assert (one.reissued, one.watching.notes) == ([], [])
 
 
+class Owner:
+    """Whoever has an object, and takes it with it."""
+
+    def put(self) -> list[Any]:
+        return [ray.put(bytes(MANY_BYTES))]
+
+
+def is_lost(ref: Any) -> bool:
+    try:
+        fetched([ref])
+    except RolloutsLost as error:
+        assert str(error).startswith("responses were lost with the host that had them")
+        return True
+    return False
+
+
 def test_rollouts_stay_where_they_were_sampled_and_are_found_there(pool_of: Callable[..., PoolOfActors]) -> None:
     """Also those that one worker began, of which the driver has what it needs to hand them on."""
     one = pool_of(1, kind=PartialWorker, dies_in={"rollout-0": 2})
@@ -107,11 +125,11 @@ def test_rollouts_stay_where_they_were_sampled_and_are_found_there(pool_of: Call
     assert [rollout.request.group_id for rollout in found] == ["g0", "g1", "g2"]
     assert found[0].token_ids.tolist() == [0, 0, 1, 1, 1]
     assert [head.token_digest for head in heads] == [rollout.token_digest for rollout in found]
-    # They are gone from the store, as with their host: whoever asks for them, here or on a worker, is told so.
-    lost = refs.parts[0]
-    internal_api.free([lost])
-    with pytest.raises(RolloutsLost, match="responses were lost with the host that had them"):
-        fetched([lost])
+    # Their host is gone: whoever asks for them, here or on a worker, is told so.
+    owner = ray.remote(num_cpus=0)(Owner).remote()
+    (lost,) = ray.get(owner.put.remote(), timeout=TIMEOUT_S)
+    ray.kill(owner)
+    assert wait_until(lambda: is_lost(lost), TIMEOUT_S)
     worker = one.started[-1].actor
     with pytest.raises(RolloutsLost, match=f"{worker.name}, scoring: responses were lost with the host"):
         result_of(Call(worker, worker.handle.sample.remote(lost)), "scoring")
