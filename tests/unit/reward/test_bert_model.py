@@ -90,7 +90,8 @@ def test_normalising_without_a_calibration_is_refused(folder):
 
 def test_a_score_that_is_not_finite_is_raised_with_its_rows(broken):
     weights = load_file(broken / "model.safetensors")
-    weights["bert.embeddings.word_embeddings.weight"][ids("x")[0]] = math.nan
+    # Finite, as weights must be; the norm of their sum is not.
+    weights["bert.embeddings.word_embeddings.weight"][ids("x")[0]] = 3e38
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
     scorer = BertScorer(model_reward(broken))
     with pytest.raises(ScoreError, match=r"for 1 responses; the first is 'x' to") as caught:
