@@ -116,7 +116,8 @@ def counts_by_state(workers: Mapping[WorkerRole, Sequence[WorkerStatus]]) -> dic
 def _step_as_dict(record: StepRecord) -> dict[str, Any]:
     step = {"stage": record.stage, "step": record.step, "num_steps": record.num_steps}
     sample = {} if record.sample is None else {"sample": asdict(record.sample)}
-    counted = {"num_samples": record.num_samples, "joules": dict(record.joules)}
+    counted: dict[str, Any] = {"num_samples": record.num_samples} if record.num_samples else {}
+    counted |= {"joules": dict(record.joules)} if record.joules else {}
     return step | {"metrics": dict(record.metrics), "seconds": dict(record.seconds)} | counted | sample
 
 

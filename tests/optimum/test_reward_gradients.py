@@ -71,12 +71,13 @@ def absolute(rewards: Tensor, scores: Tensor) -> Tensor:
 
 
 TRAINER = "plumbob.trainers.offline.reward_modelling.reward_model"
+TARGET = "plumbob.trainers.offline.reward_modelling.encoded_feedback.target_of"
 
 BUGS = {
     "rewards 10% too large": Bug(replaced=(f"{TRAINER}.response_rewards", larger)),
     "flip rate left out": Bug(lambda asked: asked.model_copy(update={"flip_rate": 0.0})),
-    "margin 0.5": Bug(replaced=(f"{TRAINER}.target_of", lambda _: 0.5)),
-    "margin left out": Bug(replaced=(f"{TRAINER}.target_of", lambda _: 0.0)),
+    "margin 0.5": Bug(replaced=(TARGET, lambda _: 0.5)),
+    "margin left out": Bug(replaced=(TARGET, lambda _: 0.0)),
     "the best of a ranking alone": Bug(replaced=(f"{TRAINER}.plackett_luce_loss", best_alone)),
     "among all instead of those left": Bug(replaced=(f"{TRAINER}.plackett_luce_loss", among_all)),
     "absolute instead of squared errors": Bug(replaced=(f"{TRAINER}.regression_loss", absolute)),

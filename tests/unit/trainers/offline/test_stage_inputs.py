@@ -38,6 +38,7 @@ from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import open_encoder
 from plumbob.trainers.learner.checkpoint import Files
 from plumbob.trainers.learner.learner_protocol import MergedUpdate
+from plumbob.trainers.metrics.step_record import Phases
 from plumbob.trainers.offline.dpo import prepare_dpo
 from plumbob.trainers.offline.pretrain import read_corpus
 from plumbob.trainers.offline.reward_modelling.reward_calibration import open_calibration_policy, prepare_calibration
@@ -237,6 +238,9 @@ class LearnersOfNothing:
 
 
 class FakeLog:
+    def phases(self) -> Phases:
+        return Phases()
+
     def append(self, record: Any) -> None: ...
 
     def truncate_after(self, step: int) -> None: ...
