@@ -55,6 +55,14 @@ RUN_NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 GPU = "nvidia.com/gpu"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 CONFIG_FOLDER = "/etc/plumbob"
+SCRIPT = "run.sh"
+SCRIPT_TEXT = f"""\
+# KubeRay starts again what ends with another status than 0, and a run that a person stopped (130) is to stay so.
+plumbob run {CONFIG_FOLDER}/{CONFIG_FILE} --resume
+status=$?
+[ $status = 130 ] || exit $status
+"""
+"""What the job runs on the head. In a file, as KubeRay and Ray pass a command through three shells."""
 HEAD = ResourceAmount(cpus=2, gpus=0, gib=5)
 """What the head asks of its host for the driver; no worker runs there."""
 OBJECT_STORE_GIB = 2
@@ -78,7 +86,7 @@ def render(config: AnyRun, options: Mapping[str, Any]) -> str:
 
 
 def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: str, ray_version: str) -> str:
-    """A ConfigMap with the configuration and the RayJob that runs it, as YAML. One that is made again resumes the run.
+    """A ConfigMap with the configuration and its script, and the RayJob that runs them. Made again it resumes the run.
 
     Args:
         config: as `cluster.launchers.job_files.for_cluster` gives it.
@@ -99,7 +107,9 @@ def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: s
             f"cluster.kuberay.queue={kuberay.queue}: Kueue admits a job of fixed size alone, and rollout.autoscale "
             f"changes it: leave one of them out"
         )
-    given = ConfigMap(metadata=Metadata(name=f"{config.name}-config"), data={CONFIG_FILE: as_yaml(config)})
+    given = ConfigMap(
+        metadata=Metadata(name=f"{config.name}-config"), data={CONFIG_FILE: as_yaml(config), SCRIPT: SCRIPT_TEXT}
+    )
     pods = Pods(image, config.storage.path, claim, kuberay)
     cluster = RayCluster(
         ray_version=ray_version,
@@ -123,7 +133,7 @@ def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: s
     job = RayJob(
         metadata=Metadata(name=config.name, labels=labels or None, annotations=kuberay.annotations or None),
         spec=RayJobSpec(
-            entrypoint=f"plumbob run {CONFIG_FOLDER}/{CONFIG_FILE} --resume",
+            entrypoint=f"sh {CONFIG_FOLDER}/{SCRIPT}",
             backoff_limit=kuberay.backoff_limit,
             active_deadline_seconds=kuberay.active_deadline_s,
             ttl_seconds_after_finished=kuberay.ttl_after_finished_s,

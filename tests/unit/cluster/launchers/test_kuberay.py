@@ -1,5 +1,9 @@
 """The manifest for KubeRay, held to KubeRay's own schemas with nothing in it that they do not know."""
 
+import os
+import shlex
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from plumbob.cluster.resources import resource_needs
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import AnyRun
 from plumbob.console.cli import main
+from plumbob.console.exit_codes import FAILED, INTERRUPTED, OK, RESUME_ME, USER_ERROR
 from plumbob.core.errors import UserError
 from tests.support.kuberay_schemas import VERSIONS, errors_of, schema_of
 from tests.support.submitted_run import PPO, ppo
@@ -75,15 +80,39 @@ def test_the_job_runs_the_configuration_that_is_mounted_on_the_head() -> None:
     head = cluster["headGroupSpec"]["template"]["spec"]
     assert (job["metadata"]["name"], cluster["rayVersion"]) == ("align", "2.60.0")
     assert cluster["authOptions"] == {"mode": "token"}
-    assert job["spec"]["entrypoint"] == "plumbob run /etc/plumbob/run.yaml --resume"
+    assert job["spec"]["entrypoint"] == "sh /etc/plumbob/run.sh"
     assert {"name": "config", "mountPath": "/etc/plumbob"} in head["containers"][0]["volumeMounts"]
     assert {"name": "config", "configMap": {"name": settings["metadata"]["name"]}} in head["volumes"]
-    assert list(settings["data"]) == ["run.yaml"]
+    assert list(settings["data"]) == ["run.yaml", "run.sh"]
     assert yaml.safe_load(settings["data"]["run.yaml"]) == run.model_dump(mode="json", exclude={"cluster": {"kuberay"}})
     # No worker runs on the head, whose host asks for no GPU.
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert "limits" not in head["containers"][0]["resources"] and "tolerations" not in head
     assert job["spec"]["backoffLimit"] == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "of_job"), [(OK, 0), (FAILED, 1), (USER_ERROR, 2), (RESUME_ME, 75), (INTERRUPTED, 0)]
+)
+def test_a_run_that_a_person_stopped_is_not_started_again(tmp_path: Path, status: int, of_job: int) -> None:
+    """KubeRay retries a job whose entrypoint ends with anything but 0."""
+    settings, job = documents(ppo())
+    for name, text in settings["data"].items():
+        (tmp_path / name).write_text(text.replace("/etc/plumbob", str(tmp_path)))
+    plumbob = tmp_path / "plumbob"
+    plumbob.write_text(f'#!/bin/sh\necho "$@"; exit {status}\n')
+    plumbob.chmod(0o755)
+    # `ray job submit` joins the words that KubeRay's shell gives it, and Ray gives the line to another.
+    words = shlex.split(job["spec"]["entrypoint"].replace("/etc/plumbob", str(tmp_path)))
+    ended = subprocess.run(
+        subprocess.list2cmdline(words),
+        shell=True,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (of_job, f"run {tmp_path}/run.yaml --resume\n")
 
 
 def test_every_pod_sees_the_storage_at_its_path() -> None:
