@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal
 
-NUM_INPUTS, NUM_WORKERS, SECONDS_EACH = 21_000, 2, 60.0
+NUM_INPUTS, NUM_WORKERS, SECONDS_EACH = 25_000, 2, 60.0
 Verdict = Literal["accepted", "refused", "uncaught", "crashed", "hung"]
 
 
