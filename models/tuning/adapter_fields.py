@@ -46,7 +46,14 @@ AS_LORA = (
     "save it as plain LoRA where it was trained (peft's save_pretrained, path_initial_model_for_weight_conversion); "
     'or, where the base that it names has the changed weights already, write "init_lora_weights": true into its config'
 )
+ON_CHANGED_BASE = (
+    "save the base that LoftQ changed where it was trained (peft's unload, then save_pretrained), name that folder in "
+    'base_model_name_or_path and write "init_lora_weights": true into its config; or ' + MERGE
+)
+"""PEFT converts no LoftQ: between the base and what it was changed to lies no product of two small matrices."""
 AS_OTHER_LORA = 'write "init_lora_weights": true into its config, and A and B are trained as those of any other LoRA'
+OF_INIT: Mapping[str, str] = {"mica": AS_OTHER_LORA, "loftq": ON_CHANGED_BASE}
+"""By the value of `init_lora_weights`, what to do instead, where that is not what the field itself says."""
 ANEW = "no model without it computes the same: train a LoRA without it"
 NOT_LINEAR = "train LoRA instead: no weights compute the same as this, so that it cannot be merged"
 NAMED_CHARACTERS = 60
@@ -161,7 +168,7 @@ def _refuse(
     support: AdapterSupport,
 ) -> None:
     """Raises UserError."""
-    ways = [AS_OTHER_LORA if (name, value) == ("init_lora_weights", "mica") else field.instead]
+    ways = [OF_INIT.get(str(value), field.instead) if name == "init_lora_weights" else field.instead]
     if list(unable) == [support.user]:
         can_merge = not support.could_merge_into.isdisjoint(opened.config.architectures or ())
         able = field.users - {support.user} - (set() if can_merge else {"merged"})
