@@ -1,5 +1,6 @@
 """The vLLM sampler on a real engine: parity with transformers, versions, proofs of publishes, clean shutdown."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,12 +58,16 @@ class Served:
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    others = psutil.Process().children(recursive=True)
+    others, temporary = psutil.Process().children(recursive=True), tmp_path_factory.mktemp("temporary")
     folder = write_policy(tmp_path_factory.mktemp("policy"))
     engine = VllmEngine(kv_cache_gib=0.05, max_num_seqs=64)
     spec = SamplerSpec(policy_ref(folder, request.param), "rollout-0", engine, TEMPERATURE, max_tokens=48, lora_rank=4)
     writer = AdapterWriter()
-    sampler = VllmSampler(spec, writer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        sampler = VllmSampler(spec, writer)
+    # vLLM's `vllm_dist_...`: gone while it runs, so that it is when somebody ends the process.
+    assert not list(temporary.iterdir())
     yield Served(sampler, writer, folder, spec, {})
     sampler.close()
     assert not set(psutil.Process().children(recursive=True)) - set(others)
