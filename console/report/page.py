@@ -60,6 +60,7 @@ def write_report(run_dir: Path) -> Path:
         title = f"{summary.get('name') or config.get('name') or run_dir.name}"
         heading = f"<h1>{escape(title)}</h1>{_lead(summary, config)}{question_section(config)}"
         reproduction = reproduction_section(config, resolved, inputs)
+    with _made_of(run_dir / MODELS_FILE):
         data = data_section(config, inputs, models) + _data_report_link(run_dir)
     with _made_of(run_dir / SUMMARY_FILE):
         changed = before_after_section(summary, {stage.name: stage.folder for stage in stages}, records)

@@ -37,16 +37,23 @@ class JsonlSink:
 
 
 def read_metrics(folder: Path) -> list[StepRecord]:
-    """The steps in `folder`'s file of metrics, null read as NaN; an empty list where there is no file."""
+    """The steps in `folder`'s file of metrics, null read as NaN; an empty list where there is no file.
+
+    Raises KeyError, ValueError or AttributeError where a line is no step.
+    """
     records = []
     for content in read_json_lines(folder / METRICS_FILE):
         metrics, seconds, joules = (
             {name: math.nan if value is None else value for name, value in content.get(part, {}).items()}
             for part in ("metrics", "seconds", "joules")
         )
-        position = (content["stage"], content["step"], content["num_steps"])
+        stage, step, num_steps = content["stage"], content["step"], content["num_steps"]
+        if not (isinstance(stage, str) and isinstance(step, int) and isinstance(num_steps, int)):
+            raise ValueError(
+                f"{METRICS_FILE}: expected a stage and two numbers of steps, found {stage}, {step}, {num_steps}"
+            )
         num_samples = content.get("num_samples", 0)  # Runs of before it was counted have none.
-        records.append(StepRecord(*position, metrics, seconds, num_samples=num_samples, joules=joules))
+        records.append(StepRecord(stage, step, num_steps, metrics, seconds, num_samples=num_samples, joules=joules))
     return records
 
 

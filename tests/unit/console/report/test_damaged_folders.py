@@ -1,20 +1,29 @@
 """`status` and `report` of run folders whose files were damaged, one after the other."""
 
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from plumbob.configs.settings.data import ReadingSettings
+from plumbob.configs.settings.stewardship.data_checks import DataCheckSettings
 from plumbob.console.cli import main
+from plumbob.data.audit.data_report import report_files
+from plumbob.rollout.journal import JournalRow, write_step
 
 STATUS = {
     **{"time": 1.0, "stage": "ppo", "step": 1, "num_steps": 2, "metrics": {"reward": 1.0}, "seconds": {"learn": 1.0}},
     **{"last_message": "", "workers": {"rollout": [{"worker": "r", "host": "h", "state": "idle", "answers": 3}]}},
     **{"rollout": None, "least": [], "autoscale": None, "workers_lost": 0},
-    "answers": {"versions": {"0": {"issued": 1, "finished": 1, "scored": 1, "trained": 1, "dropped": {}}}},
+    "answers": {
+        "versions": {"0": {"issued": 1, "finished": 1, "scored": 1, "trained": 1, "dropped": {}}},
+        "reissued": 0,
+    },
 }
 STEP = {"stage": "ppo", "step": 1, "num_steps": 2, "metrics": {"reward": 1.0}, "seconds": {"learn": 1.0}, "time": 1.0}
 SUMMARY = {
@@ -22,14 +31,33 @@ SUMMARY = {
     "stages": {"ppo": {"reward": 1.0, "seconds": 2.0, "peak_memory_gib": 1.0, "notes": ["a"], "monitors": []}},
 }
 SAMPLE = {"prompt": "q", "answers": {"policy": {"text": "a", "reward": 1.0}}}
-FILES = {
+TEXTS = {
     "resolved.json": json.dumps({"config": {"kind": "ppo", "name": "run", "seed": 0}}),
     "summary.json": json.dumps(SUMMARY),
     "status.json": json.dumps(STATUS),
     "samples.jsonl": json.dumps(SAMPLE) + "\n",
     "metrics.jsonl": json.dumps(STEP) + "\n" + json.dumps(STEP | {"step": 2}) + "\n",
     "cluster.json": json.dumps({"address": "127.0.0.1:1", "name": "run", "token": "t"}),
+    "inputs.json": json.dumps({"data.prompts=/data/prompts.jsonl": "0123456789abcdef"}),
+    "models.json": json.dumps({"/models/policy": {"config.json": "0123", "model.safetensors": "4567"}}),
 }
+DATA_REPORT, JOURNAL = "data_report.json", "rollouts/step-000001.parquet"
+FILES = (*TEXTS, DATA_REPORT, JOURNAL)
+RESPONSE = JournalRow(
+    **{
+        "position": 0,
+        "prompt_id": "p1",
+        "group_id": "g1",
+        "sample_index": 0,
+        "seed": 1,
+        "prompt": "q",
+        "response": "a",
+    },
+    **{"prompt_ids": np.array([5], np.int32), "token_ids": np.array([9, 1], np.int32)},
+    **{name: np.array([-0.1, -2.5], np.float32) for name in ("logprobs", "ref_logprobs", "values")},
+    **{"rewards": {"model": 1.25}, "score": 1.25, "dropped": None, "versions": np.array([0, 0], np.int32)},
+    **{"action_mask": np.array([True, True]), "finish_reason": "stop", "worker": "rollout-0"},
+)
 DAMAGES = [
     b"",
     b"\n",
@@ -44,10 +72,23 @@ DAMAGES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Name -> content of all that `status` and `report` read, the last two as a run writes them."""
+    made = tmp_path_factory.mktemp("whole")
+    pairs = made / "pairs.jsonl"
+    pairs.write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"}) + "\n")
+    report = report_files([str(pairs)], [], DataCheckSettings(), ReadingSettings())
+    journal = write_step(made, 1, [RESPONSE]).read_bytes()
+    texts = TEXTS | {DATA_REPORT: json.dumps(report.as_dict())}
+    return {name: text.encode() for name, text in texts.items()} | {JOURNAL: journal}
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name, content in FILES.items():
-        (tmp_path / name).write_text(content)
+def folder(tmp_path: Path, whole: dict[str, bytes]) -> Path:
+    (tmp_path / JOURNAL).parent.mkdir()
+    for name, content in whole.items():
+        (tmp_path / name).write_bytes(content)
     (tmp_path / "cluster.json").unlink()
     return tmp_path
 
@@ -63,34 +104,49 @@ def cut(value: object, path: tuple[object, ...] = ()) -> Iterator[object]:
             yield copy
 
 
-def check(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(arguments)
+def check(command: str, folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It works, or names the damaged file in one message."""
+    status = main([command, str(folder)])
     told = capsys.readouterr()
     assert status in (0, 2)
     if status == 2:
-        assert told.err.startswith("plumbob: ") and len(told.err) < 2000, told.err
+        assert told.err.startswith(f"plumbob: {folder}") and name in told.err and len(told.err) < 2000, told.err
+
+
+def changes(content: bytes) -> Iterator[object]:
+    """`cut` of a file's first line; of a large one every seventh, which meets each of the eight types as well."""
+    yield from itertools.islice(cut(json.loads(content.splitlines()[0])), None, None, 7 if len(content) > 500 else 1)
+
+
+def damaged(content: bytes) -> Iterator[bytes]:
+    """Another thing, a part of it, or one byte of it changed."""
+    yield from DAMAGES
+    for place in range(0, len(content), max(17, len(content) // 60)):
+        yield content[:place]
+        yield content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("command", ["status", "report"])
 def test_a_file_that_holds_another_thing(
-    folder: Path, name: str, command: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, whole: dict[str, bytes], name: str, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    check([command, str(folder)], capsys)
-    for content in (*DAMAGES, *(FILES[name].encode()[:size] for size in range(0, len(FILES[name]), 17))):
+    assert main([command, str(folder)]) == 0
+    for content in damaged(whole[name]):
         if name == "cluster.json" and content[-1:] == b"}":
             continue
         (folder / name).write_bytes(content)
-        check([command, str(folder)], capsys)
+        check(command, folder, name, capsys)
 
 
-@pytest.mark.parametrize("name", ["summary.json", "status.json", "samples.jsonl", "metrics.jsonl", "resolved.json"])
-def test_values_of_other_types(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("cluster.json", JOURNAL)])
+def test_values_of_other_types(
+    folder: Path, whole: dict[str, bytes], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = "status" if name == "status.json" else "report"
-    first = json.loads(FILES[name].splitlines()[0])
-    for changed in cut(first):
+    for changed in changes(whole[name]):
         (folder / name).write_text(json.dumps(changed) + "\n")
-        check([command, str(folder)], capsys)
+        check(command, folder, name, capsys)
 
 
 def test_a_report_that_cannot_be_written_is_one_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
