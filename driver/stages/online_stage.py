@@ -128,7 +128,10 @@ def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[R
         scorer = FormScorer(session.start_scorers(run.reward, answers), scored[0])
     if run.gold_reward is not None:
         return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.gold_reward, answers), scored[-1]))
-    return scorer if rule is None else SecondRewardScorer(scorer, ScorerHere(open_scorer(RuleReward(rule), "cpu")))
+    if rule is None:
+        return scorer
+    own = ScorerHere(open_scorer(RuleReward(rule), "cpu"), session.cluster.call_timeout_s)
+    return SecondRewardScorer(scorer, own)
 
 
 def _bias(context: StageContext, run: PpoRun, probe: BiasProbe | None) -> dict[str, Any]:
