@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from plumbob.cluster.failures import LearnersLost, RolloutsLost, WorkerFailed, WorkerLost
 from plumbob.core.activities import activities
@@ -71,7 +71,7 @@ def gather(calls: Sequence[Call], doing: str, timeout_s: float, setting: str = C
         UserError, RunFailed: what the actor itself raised.
         RolloutsLost: what it was to be given is gone.
         StorageFailed: the disk that it wrote to is full or broken.
-        WorkerLost: an actor died, or took longer than `timeout_s`.
+        WorkerLost: an actor died, its result was lost with its host, or it took longer than `timeout_s`.
         WorkerFailed: it failed otherwise.
     """
     with activities.during(f"{workers_in_words(calls[0].actor.name, len(calls))}: {doing}"):
@@ -157,7 +157,10 @@ def result_of(call: Call, doing: str) -> Any:
         if isinstance(error.cause, UserError | RunFailed):
             raise error.cause from None
         if isinstance(error.cause, ObjectLostError):
-            raise _rollouts_lost(call, doing, error.cause) from error
+            why = first_line(error.cause)  # Of what it was given: a result of its own is lost without its task's error.
+            raise RolloutsLost(
+                f"{call.actor.name}, {doing}: responses were lost with the host that had them: {why}"
+            ) from error
         reason, last = storage_reason(error.cause), last_lines(call.actor.log)
         if reason is not None:
             raise StorageFailed(f"{call.actor.name} failed while {doing}: {reason}") from error
@@ -170,18 +173,10 @@ def result_of(call: Call, doing: str) -> Any:
                 f"{call.actor.name} failed as it began: {reason}\n{last_lines(call.actor.log)}"
             ) from error
         raise _death(call, doing, error) from error
-    except ObjectLostError as error:
-        raise _rollouts_lost(call, doing, error) from error
     except OutOfMemoryError as error:
         raise _death(call, doing, error, oom_killed=call.actor.name) from error
     except RayError as error:
         raise _death(call, doing, error) from error
-
-
-def _rollouts_lost(call: Call, doing: str, error: ObjectLostError) -> RolloutsLost:
-    return RolloutsLost(
-        f"{call.actor.name}, {doing}: responses were lost with the host that had them: {first_line(error)}"
-    )
 
 
 def _death(call: Call, doing: str, error: RayError, oom_killed: str | None = None) -> WorkerLost:
@@ -194,10 +189,14 @@ def _death(call: Call, doing: str, error: RayError, oom_killed: str | None = Non
     return WorkerLost(f"{call.actor.name} died while {doing}: {why}\n{ending}", oom_killed, signal)
 
 
-def fetched(results: Sequence[Any]) -> list[Any]:
-    """Objects of the store. RolloutsLost where one is gone."""
+def fetched(results: Sequence[Any], timeout_s: float) -> list[Any]:
+    """Responses out of the store. RolloutsLost where one is gone, or has not come within `timeout_s`, CALL_TIMEOUT."""
+    doing = "fetching responses"
     try:
-        found: list[Any] = ray.get(list(results))
+        with activities.during(doing):
+            found: list[Any] = ray.get(list(results), timeout=timeout_s)
+    except GetTimeoutError as error:
+        raise RolloutsLost(f"the driver: still {doing} after {timeout_s:.0f} s ({CALL_TIMEOUT})") from error
     except ObjectLostError as error:
         raise RolloutsLost(f"responses were lost with the host that had them: {first_line(error)}") from error
     return found

@@ -249,11 +249,11 @@ class ScorerGroup:
 
 
 class ScorerHere:
-    """A scorer in the driver, which fetches the responses that are elsewhere."""
+    """A scorer in the driver, which fetches the responses that are elsewhere, within `timeout_s`."""
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
+    def __init__(self, scorer: Scorer, timeout_s: float) -> None:
+        self._scorer, self._timeout_s = scorer, timeout_s
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         numbered, parts = by_number(requests)
-        return self._scorer.score(with_texts(numbered, fetched(parts)))
+        return self._scorer.score(with_texts(numbered, fetched(parts, self._timeout_s)))

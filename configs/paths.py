@@ -9,10 +9,13 @@ from typing import NamedTuple, TypeVar
 from plumbob.configs.base import IsFile, IsFunction, IsModel
 from plumbob.configs.runs import Run
 from plumbob.configs.schema import marked_texts, with_marked_texts
+from plumbob.core.outside import from_outside
 from plumbob.core.programs.function_source import SOURCE_SUFFIX
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 """PEFT's, by which the folder of an adapter is told from that of a full model."""
+
+OPEN_IT = "the user who runs this has to have the right to enter the folders above it"
 
 R = TypeVar("R", bound=Run)
 
@@ -52,7 +55,19 @@ def _absolute_function(function: str) -> str:
 def absolute(base: str) -> str:
     """A folder by its absolute path, a hub name as it is."""
     folder = Path(base).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else base
+    return str(folder.resolve()) if is_folder(folder) else base
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is one. Raises UserError where a folder above it may not be entered."""
+    with from_outside(f"{path}: cannot be looked at", OPEN_IT):
+        return path.is_dir()
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or a folder. Raises UserError as `is_folder`."""
+    with from_outside(f"{path}: cannot be looked at", OPEN_IT):
+        return path.exists()
 
 
 def folders_of_base(adapter: Path, base: str) -> tuple[Path, ...]:
@@ -75,8 +90,8 @@ def may_be_adapter(name: str) -> bool:
     For what must be known before a model is opened, such as how many workers a run has.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        return (folder / ADAPTER_CONFIG_FILE).exists()
+    if is_folder(folder):
+        return is_there(folder / ADAPTER_CONFIG_FILE)
     return folder.is_absolute() or is_of_package(name)
 
 

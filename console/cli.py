@@ -35,6 +35,7 @@ from plumbob.console.commands.runs import compare, runs
 from plumbob.console.commands.start import completion, init
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
+from plumbob.core.garbage import collect_seldom
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -90,6 +91,7 @@ COMPLETION_REQUEST = "_ARGCOMPLETE"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status: one of `console.exit_codes`."""
+    collect_seldom()
     if COMPLETION_REQUEST in os.environ:  # A shell asks what could stand where Tab was pressed.
         from plumbob.console.completion.answer_shell import answer_shell
 

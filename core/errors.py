@@ -11,6 +11,7 @@
         ├── ScoreError            a score is NaN or infinite                            (reward/scorer.py)
         ├── StaleRollouts         tokens older than the learner may train on
         ├── PublishError          a worker does not hold the policy that was published  (rollout/publish_proof.py)
+        ├── RolloutsLost          sampled responses are gone with their host            (cluster/failures.py)
         ├── StorageFailed         a disk is full or broken                              (core/disk_errors.py)
         ├── EnvironmentFailed     an episode's environment failed     (rollout/environments/environment_protocol.py)
         ├── SandboxRefused        this host gives a program no sandbox                  (reward/programs/sandbox.py)

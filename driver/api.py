@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from plumbob.data.texts.bounded_templates import template_time
 from plumbob.driver.callbacks.run_callbacks import RunCallback
 from plumbob.driver.cpu_threads import with_threads
 from plumbob.driver.default_baseline import with_default_baseline
-from plumbob.driver.energy.energy_meter import opened_meter
+from plumbob.driver.energy.energy_meter import check_energy, opened_meter
 from plumbob.driver.execution import execute, locked_run, opened_session
 from plumbob.driver.peak_memory import PeakMemory
 from plumbob.driver.planning.expected_memory import expected_memory
@@ -150,6 +151,7 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
     Arguments and errors are those of `run`.
     """
     folder = writable_folder(config)
+    check_energy(config.energy)
     config = with_threads(with_absolute_paths(with_default_baseline(config)))
     with stop_signals.handled("the evaluation ends"):
         with template_time(datetime.now()) as clock:
@@ -161,11 +163,13 @@ def evaluate(config: EvalRun, listener: Listener, session: Session | None = None
             opened.admit(needs)
             for note in joined_notes(config.cluster, needs, expected):
                 listener.notify("cluster", note)
-            with PeakMemory() as memory, opened_meter(config.energy) as meter:
+            notify = partial(listener.notify, "energy")
+            with PeakMemory() as memory, opened_meter(config.energy, notify) as meter:
                 listener.stage_began("eval")
                 began = time.monotonic()
                 result = run_eval(config, data, opened)
-                energy = None if meter is None else stage_energy(meter.take(), (), ())
+                use = None if meter is None else meter.take()
+                energy = None if use is None else stage_energy(use, (), ())
                 listener.stage_ended("eval", StageSummary(result, time.monotonic() - began, memory.take(), energy))
     return result.as_dict()
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import assert_never
 
-from plumbob.configs.paths import ADAPTER_CONFIG_FILE
+from plumbob.configs.paths import ADAPTER_CONFIG_FILE, is_folder, is_there
 from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved
 from plumbob.configs.runs import (
     AnyRun,
@@ -34,12 +34,12 @@ def with_default_baseline(run: EvalRun) -> EvalRun:
     if policy is None or policy.baseline is not None:
         return run
     folder = Path(policy.model).expanduser()
-    if not (folder / ADAPTER_CONFIG_FILE).is_file():
+    if not is_there(folder / ADAPTER_CONFIG_FILE):
         return run
     began = began_from(folder.resolve())
     if began is None:
         return run
-    if Path(began).is_absolute() and not Path(began).is_dir():
+    if Path(began).is_absolute() and not is_folder(Path(began)):
         raise UserError(
             f"policy.model={policy.model}: is compared with what its run began from, {began}, and that is not there "
             f"any more; give what it is to be compared with: policy.baseline=FOLDER"

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def _run_stages(
         opened_session(session, cluster, folder, listener) as opened,
         controlled_run(opened, config.name, needs, folder, listener, listener.saved) as control,
         PeakMemory() as memory,
-        opened_meter(config.energy) as energy,
+        opened_meter(config.energy, partial(listener.notify, "energy")) as energy,
         template_time(began_as.time),
     ):
         for note in joined_notes(config.cluster, needs, expected):

@@ -44,7 +44,7 @@ class WorkBatch:
         call: Callable[[Actor, Sequence[Any]], Any],
         doing: str,
         remaining: Callable[[Any], Any | None],
-        joined: Callable[[Sequence[Any], Any, Any], Sequence[Any]] = lambda items, call, result: result,
+        joined: Callable[[Sequence[Any], Any, Any], Sequence[Any]],
     ) -> None:
         self.call, self.doing = call, doing
         self._items, self._chunk_size, self._remaining = list(items), chunk_size, remaining

@@ -68,10 +68,11 @@ def _check_input(config: AnyRun) -> None:
     Raises:
         UserError: of the input; as `plumbob plan`.
     """
+    from plumbob.configs.paths import is_folder, is_there
     from plumbob.configs.resolved_copy import RESOLVED_FILE
     from plumbob.driver.run_folder.folder import run_folder
 
-    if not Path(config.storage.path).is_dir():
+    if not is_folder(Path(config.storage.path)):
         message = f"storage.path={config.storage.path} is not on this machine, so the run's input was not checked"
         print(f"plumbob: {message}", file=sys.stderr)
         return
@@ -79,7 +80,7 @@ def _check_input(config: AnyRun) -> None:
 
     for note in check_input(config):
         print(f"plumbob: {note}", file=sys.stderr)
-    if (run_folder(config) / RESOLVED_FILE).exists():
+    if is_there(run_folder(config) / RESOLVED_FILE):
         message = "a run of this name has begun: what is written here starts another name, or resumes it if told to"
         print(f"plumbob: {run_folder(config)}: {message}", file=sys.stderr)
 

@@ -1,12 +1,12 @@
 """Counts the energy of the driver's host while a run works; where nobody can, there is none."""
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from plumbob.configs.settings.stewardship.energy import EnergySettings
-from plumbob.core.errors import UserError
+from plumbob.core.errors import UserError, first_line
 from plumbob.trainers.metrics.energy_use import EnergyUse
 
 PACKAGE = "codecarbon"
@@ -18,24 +18,26 @@ class EnergyMeter(Protocol):
     def joules(self) -> float:
         """Since it was opened."""
 
-    def take(self) -> EnergyUse:
-        """Since the last call, or since it was opened."""
+    def take(self) -> EnergyUse | None:
+        """Since the last call, or since it was opened; None where the counter has failed meanwhile."""
 
 
 @contextmanager
-def opened_meter(settings: EnergySettings) -> Iterator[EnergyMeter | None]:
-    """A meter that counts while the block runs; None where the settings or a missing package leave it out.
+def opened_meter(settings: EnergySettings, notify: Callable[[str], None]) -> Iterator[EnergyMeter | None]:
+    """A meter that counts while the block runs; None where the settings, a missing package or the machine leave it out.
 
-    Raises:
-        UserError: a country is given whose electricity nobody here knows.
+    Args:
+        notify: for the user, where it cannot count here.
     """
-    check_energy(settings)
-    if not settings.count or not _is_installed():
-        yield None
-        return
-    from plumbob.driver.energy.tracked_energy import TrackedEnergy
+    with ExitStack() as stack:
+        meter = None
+        if settings.count and _is_installed():
+            try:
+                from plumbob.driver.energy.tracked_energy import TrackedEnergy
 
-    with TrackedEnergy(settings.country) as meter:
+                meter = stack.enter_context(TrackedEnergy(settings.country))
+            except Exception as error:  # Whatever it finds on a machine: a run does not end by it.
+                notify(f"the energy is not counted: {first_line(error)}")
         yield meter
 
 

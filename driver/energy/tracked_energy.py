@@ -52,10 +52,15 @@ class TrackedEnergy:
             log_level="critical",
         )
         self._taken = dict.fromkeys(PARTS, 0.0)
-        self._taken_g = 0.0
+        self._taken_g, self._has_failed = 0.0, False
 
     def __enter__(self) -> Self:
+        """Raises RuntimeError where nothing can be counted: CodeCarbon itself tells nobody."""
         self._tracker.start()
+        self._parts()
+        if self._has_failed:
+            self._tracker.stop()
+            raise RuntimeError("CodeCarbon gives no count")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,8 +69,11 @@ class TrackedEnergy:
     def joules(self) -> float:
         return sum(self._parts().values())
 
-    def take(self) -> EnergyUse:
+    def take(self) -> EnergyUse | None:
         parts, carbon_g = self._parts(), self._newest.total.emissions * 1000
+        failed, self._has_failed = self._has_failed, False
+        if failed:
+            return None
         use = EnergyUse(
             {part: joules - self._taken[part] for part, joules in parts.items() if joules},
             tuple(part for part in parts if parts[part] and part in self._estimated()),
@@ -76,9 +84,10 @@ class TrackedEnergy:
 
     def _parts(self) -> dict[str, float]:
         """Joules since the start; what was counted less than 0.05 s ago is not counted anew."""
-        self._tracker.flush()
+        if self._tracker.flush() is None:  # It passes over all of its errors, and says so by that.
+            self._has_failed = True
         total = self._newest.total
-        return {part: getattr(total, name) * JOULES_PER_KWH for part, name in PARTS.items()}
+        return {part: getattr(total, name, 0.0) * JOULES_PER_KWH for part, name in PARTS.items()}
 
     def _estimated(self) -> set[str]:
         """Memory always is: CodeCarbon multiplies the number of its modules by what one takes."""

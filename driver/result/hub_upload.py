@@ -72,7 +72,9 @@ def _notes(folder: Path) -> Iterator[str]:
     if not (folder / "README.md").is_file():
         yield "there is no README.md: `plumbob export` writes one of what the run's files say"
     usage = folder / USAGE_FILE
-    yield from usage_notes(usage.read_text(encoding="utf-8") if usage.is_file() else "")
+    with from_outside(f"{usage}: cannot be read", "write it as text in UTF-8"):
+        text = usage.read_text(encoding="utf-8") if usage.is_file() else ""
+    yield from usage_notes(text)
     if (folder / CONFIG_FILE).is_file() and Path(str(read_adapter_config(folder).get(BASE_KEY, ""))).is_absolute():
         yield f"{CONFIG_FILE} names the base by a folder of this machine: export's --base-name gives its name on a hub"
 

@@ -21,10 +21,11 @@ DECISIONS = frozenset({"started", "resumed", "steered", "stopped", "failed"})
 def lineage_of(policy: Path) -> dict[str, Any]:
     """The stages that made it, newest first, as JSON has them; none of a policy that lies where no run wrote it.
 
-    Each has its `stage` and `run`, `began`, `seed`, `settings`, the `packages` and the `machine`, `inputs` (setting ->
-    file and digest of its rows), `models` (-> digests of their files) and `decisions`: what was started, resumed,
-    steered and ended, when and by whom. No path of the machine stands in it. `began_from` is what the first of them
-    began from, a base that none of these runs made; null where nobody knows, or it began from random weights.
+    Each has its `stage` and `run`, `began`, `seed`, `settings`, the `packages` and the `machine`, `inputs` (each a
+    setting, its file and the digest of the rows), `models` (each with the digests of its files) and `decisions`: what
+    was started, resumed, steered and ended, when and by whom, or why nobody can tell any more. No path of the machine
+    stands in it. `began_from` is what the first of them began from, a base that none of these runs made; null where
+    nobody knows, or it began from random weights.
 
     Args:
         policy: folder of an adapter or a full model.
@@ -44,7 +45,7 @@ def lineage_of(policy: Path) -> dict[str, Any]:
         stages.append(_stage(run))
         base = _base_of(place)
         place = Path(base).resolve() if base is not None and Path(base).is_absolute() else None
-    return {"policy": policy.name, "stages": stages, "began_from": None if base is None else Path(base).name}
+    return {"policy": policy.name, "stages": stages, "began_from": None if base is None else _name(base)}
 
 
 def _base_of(policy: Path) -> str | None:
@@ -65,18 +66,30 @@ def _stage(run: RunRecord) -> dict[str, Any]:
         "settings": shown_settings(run.config),
         "packages": dict(run.resolved.get("packages", {})),
         "machine": {name: machine[name] for name in ("platform", "num_cpus", "memory_gib") if name in machine},
-        "inputs": {
-            key: {"file": None if data.file is None else Path(data.file).name, "digest": data.digest}
+        "inputs": [
+            {
+                "setting": key.partition("=")[0],
+                "file": None if data.file is None else Path(data.file).name,
+                "digest": data.digest,
+            }
             for key, data in data_of(run).items()
-        },
-        "models": {Path(model).name: dict(files) for model, files in run.models.items()},
+        ],
+        "models": [{"model": _name(model), "files": dict(files)} for model, files in run.models.items()],
         "decisions": _decisions(run.folder),
     }
 
 
-def _decisions(run: Path) -> list[dict[str, Any]]:
-    with from_outside(f"{run / EVENTS_FILE}: is not as a run writes it", "take it out, and export again"):
-        events = [event for event in read_json_lines(run / EVENTS_FILE) if event.get("event") in DECISIONS]
+def _name(model: str) -> str:
+    """Of a folder its own name alone; a name on a hub as it is."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
+def _decisions(run: Path) -> list[dict[str, Any]] | str:
+    try:
+        with from_outside(EVENTS_FILE):
+            events = [event for event in read_json_lines(run / EVENTS_FILE) if event.get("event") in DECISIONS]
+    except UserError:
+        return f"missing: {EVENTS_FILE} is not as a run writes it"
     return [_decision(event) for event in events]
 
 

@@ -180,7 +180,7 @@ def _reproduction(run: RunRecord | None) -> str:
     settings = yaml.safe_dump(shown_settings(run.config), sort_keys=False, allow_unicode=True).rstrip()
     fence = "`" * (max(map(len, re.findall(r"`+", settings)), default=2) + 1)
     return (
-        f"## How it was made\n\nThe run's settings, without those of cluster, storage and sinks; `plumbob run "
+        f"## How it was made\n\nThe run's settings, without those of cluster, storage, sinks and energy; `plumbob run "
         f"settings.yaml` makes it anew, with files of the same digests in their places; {LINEAGE_FILE} has "
         f"each stage before it too, the versions of all packages, and who decided what:\n\n"
         f"{fence}yaml\n{settings}\n{fence}"

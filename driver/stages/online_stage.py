@@ -1,5 +1,6 @@
 """The stage of online alignment: rollout workers, scorers and learners are started concurrently, then PPO."""
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from plumbob.configs.checks.input_checks import has_environment_part
 from plumbob.configs.checks.objective_checks import check_gold_reward
 from plumbob.configs.runs import PpoRun
 from plumbob.configs.settings.rewards import RuleReward
+from plumbob.core.disk_errors import replace_text
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.input_sizes.token_lengths import tokens_of_prompts
 from plumbob.driver.stages.concurrent_start import run_concurrently
@@ -47,6 +49,9 @@ SAMPLES_FROM_STORED = (
     "first step measures how far apart the two are (sampler_gap_mean), ppo.importance corrects for it, and past "
     "ppo.monitors.sampler_gap.bound the run says so, or ends"
 )
+
+BIAS_FILE = "reward_bias.json"
+"""Of the stage's folder: its reward's bias before its first step, as its summary has it."""
 
 Rule = Callable[[str, str], float]
 """(prompt, response) -> how good the response is."""
@@ -128,18 +133,26 @@ def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[R
         scorer = FormScorer(session.start_scorers(run.reward, answers), scored[0])
     if run.gold_reward is not None:
         return SecondRewardScorer(scorer, FormScorer(session.start_scorers(run.gold_reward, answers), scored[-1]))
-    return scorer if rule is None else SecondRewardScorer(scorer, ScorerHere(open_scorer(RuleReward(rule), "cpu")))
+    if rule is None:
+        return scorer
+    own = ScorerHere(open_scorer(RuleReward(rule), "cpu"), session.cluster.call_timeout_s)
+    return SecondRewardScorer(scorer, own)
 
 
 def _bias(context: StageContext, run: PpoRun, probe: BiasProbe | None) -> dict[str, Any]:
-    """The reward's, by the scorers that there are already. UserError where it is refused."""
+    """The reward's, by the scorers that there are already, measured once a stage. UserError where it is refused."""
     if probe is None or run.reward is None:
         return {}
+    kept = context.folder / BIAS_FILE
+    if kept.exists():
+        return {"reward_bias": json.loads(kept.read_text(encoding="utf-8"))}
     found = probe.checked(context.session.start_scorers(run.reward, context.folder / ANSWERS_FOLDER))
     warning = found.sentence()
     if warning is not None:
         context.listener.notify(context.stage, warning)
-    return {"reward_bias": by_contrast(found.differences)}
+    differences = by_contrast(found.differences)
+    replace_text(kept, json.dumps(differences, indent=2) + "\n")
+    return {"reward_bias": differences}
 
 
 def _result(context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, workers: PpoWorkers) -> StageResult:

@@ -87,9 +87,8 @@ def run_stage(prepared: StageBody, context: StageContext) -> StageSummary:
         context.energy.take()
     context.listener.stage_began(context.stage)
     result = _run_with_restarts(prepared, context)
-    energy = None
-    if context.energy is not None:
-        energy = stage_energy(context.energy.take(), earlier, read_metrics(context.folder))
+    use = None if context.energy is None else context.energy.take()
+    energy = None if use is None else stage_energy(use, earlier, read_metrics(context.folder))
     summary = StageSummary(result, time.monotonic() - began, context.memory.take(), energy)
     context.listener.stage_ended(context.stage, summary)
     return summary

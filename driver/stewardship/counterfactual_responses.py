@@ -74,6 +74,10 @@ class CounterfactualPrompts:
     def _pairs(self) -> list[Counterfactual]:
         """Those whose prompts name a group, the same question with the same terms once."""
         found = [pair for pair in probe_texts(read_term_pairs(self.terms)) if pair.first[0] != pair.second[0]]
+        if not found:
+            raise UserError(
+                f"--terms={self.terms}: no pair of terms has a question that names it; see `plumbob bias terms`"
+            )
         num_kept = min(self.num_prompts, len(found))
         return [found[place * len(found) // num_kept] for place in range(num_kept)]
 

@@ -18,6 +18,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 FIRST_WAIT_S, MAX_WAIT_S = 0.5, 30.0
+MIN_SPREAD, MAX_SPREAD = 0.5, 1.5
+"""Between which factors a wait lies, so that the scorers of a run do not come back all at once."""
 MAX_SHOWN = 200
 
 
@@ -38,6 +40,12 @@ class Endpoint:
         self._requests = BoundedRequests(self._headers(), part.max_in_flight)
         self._gave_up = ""
 
+    @property
+    def longest_s(self) -> float:
+        """How long `post` may take: each try its whole time-out, and between them the longest waits."""
+        waits = (min(FIRST_WAIT_S * 2**number, MAX_WAIT_S) for number in range(self._part.retries))
+        return (self._part.retries + 1) * self._timeout_s + MAX_SPREAD * sum(waits)
+
     def post(self, url: str, body: Any, retries: int | None = None) -> httpx.Response:
         """The answer of status 200 to one try of several. EndpointError when there was none, or to one before."""
         if self._gave_up:
@@ -57,8 +65,7 @@ class Endpoint:
                 if answer.status_code != 429 and answer.status_code < 500:
                     raise EndpointError(reason)
             if tries_left:
-                # Spread, so that the scorers of a run do not come back all at once.
-                time.sleep(wait_s * (0.5 + random.random()))
+                time.sleep(wait_s * random.uniform(MIN_SPREAD, MAX_SPREAD))
                 wait_s = min(2 * wait_s, MAX_WAIT_S)
         self._gave_up = reason
         raise EndpointError(reason)

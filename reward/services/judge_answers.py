@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from plumbob.core.activities import activities
 from plumbob.core.disk_errors import naming_file
 
 MAX_KEPT = 100_000
@@ -67,26 +68,36 @@ class JudgeAnswers:
         self._turns: int | None = None
 
     @contextmanager
-    def turn(self, question: str) -> Iterator[int | str | None]:
+    def turn(self, question: str, timeout_s: float) -> Iterator[int | str | None]:
         """Once no other scorer is asking this: what one of them was answered, or None, and then it is asked here.
 
-        A scorer that dies lets others ask. Where the folder's file system has no locks, nobody waits.
+        A scorer that dies lets others ask; one that takes longer than `timeout_s` is not waited for, as its host may be
+        gone with the lock. Where the folder's file system has no locks, nobody waits.
         """
         if self._folder is None:
             yield None
             return
         file, byte = self._turns_file(), int(question[:15], 16)
-        is_here = False
-        while not is_here and self.get(question) is None:
-            is_here = _lock_byte(file, fcntl.F_WRLCK, byte)
-            if not is_here:
-                time.sleep(TURN_POLL_S)
-            self.look()
+        is_here = self._take_turn(file, byte, question, 0.0)
+        if not is_here and self.get(question) is None:
+            with activities.during(f"{self._part}: waiting for another scorer that asks the same"):
+                is_here = self._take_turn(file, byte, question, timeout_s)
         try:
             yield self.get(question)
         finally:
             if is_here:
                 _lock_byte(file, fcntl.F_UNLCK, byte)
+
+    def _take_turn(self, file: int, byte: int, question: str, timeout_s: float) -> bool:
+        """Whether the lock could be had before there was an answer, or the time had passed."""
+        deadline = time.monotonic() + timeout_s
+        while self.get(question) is None:
+            is_here = _lock_byte(file, fcntl.F_WRLCK, byte)
+            self.look()
+            if is_here or time.monotonic() >= deadline:
+                return is_here
+            time.sleep(TURN_POLL_S)
+        return False
 
     def _turns_file(self) -> int:
         assert self._folder is not None

@@ -96,7 +96,7 @@ class LlmJudge:
         if earlier is not None:
             return replace(earlier.result(), prompt_tokens=0, completion_tokens=0)
         try:
-            with self._answers.turn(digest) as answered:
+            with self._answers.turn(digest, self._endpoint.longest_s) as answered:
                 if answered is None:
                     verdict = self._answer(question, choices)
                     self._answers.add(digest, verdict)

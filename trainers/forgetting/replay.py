@@ -41,7 +41,7 @@ def with_replay(text: PackedText | None, batch: B, step: int, seed: int) -> "B |
     Args:
         step: 0-based; every step has batches of as many rows.
     """
-    return beside(batch, replay_blocks(text, batch.num_rows, step, seed))
+    return with_blocks(batch, replay_blocks(text, batch.num_rows, step, seed))
 
 
 def replay_blocks(text: PackedText | None, num_rows: int, step: int, seed: int) -> TokenBatch | None:
@@ -51,7 +51,7 @@ def replay_blocks(text: PackedText | None, num_rows: int, step: int, seed: int) 
     return text.batch_of(endless_order(len(text.blocks), step * num_rows, num_rows, seed))
 
 
-def beside(batch: B, blocks: TokenBatch | None) -> "B | WithReplay[B]":
+def with_blocks(batch: B, blocks: TokenBatch | None) -> "B | WithReplay[B]":
     """The batch with a block beside each row."""
     return batch if blocks is None else WithReplay(batch, blocks)
 

@@ -25,7 +25,7 @@ from plumbob.data.tokenization import TokenBatch
 from plumbob.rollout.journal import write_rows as write_journal_rows
 from plumbob.rollout.rollout_records import Rollout
 from plumbob.trainers.distillation.teachers import teacher_metrics
-from plumbob.trainers.forgetting.replay import beside
+from plumbob.trainers.forgetting.replay import with_blocks
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, UpdateResult
 from plumbob.trainers.learner.ranks.rank_learner import RankLearner
 from plumbob.trainers.online.collection.collector import ResponsesElsewhere, StepResponses
@@ -152,7 +152,7 @@ def learn_rows(rank: RankLearner, order: StepOrder, own: OwnScores) -> RankResul
     learnt = train_rows(ppo.estimator, experience, computed, trajectories.groups)
     names = rank.batch.gather(torch.from_numpy(evaluated.own.first + learnt.rows))
     try:
-        updated = rank.update(beside(learnt.batch, own.replayed), order.plan)
+        updated = rank.update(with_blocks(learnt.batch, own.replayed), order.plan)
     except NotFinite as error:
         raise NotFinite(str(error), tuple(int(names[row]) for row in error.rows)) from error
     step = StepUpdate(experience, own.learnt, earned, learnt, updated.tokens)

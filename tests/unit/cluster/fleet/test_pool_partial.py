@@ -10,10 +10,11 @@ import ray
 
 from plumbob.cluster.calls import Actor, Call, fetched, result_of, wait_until
 from plumbob.cluster.failures import RolloutsLost
-from plumbob.cluster.worker_groups import SamplerGroup
+from plumbob.cluster.worker_groups import SamplerGroup, ScorerHere
 from plumbob.models.adapter import Adapter
+from plumbob.reward.scorer import ScoreRequest, Unrewarded
 from plumbob.rollout.rollout_heads import refer
-from plumbob.rollout.rollout_records import Rollout, SampleRequest
+from plumbob.rollout.rollout_records import Place, Rollout, SampleRequest
 from tests.support.partial_worker import PartialWorker
 from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors
 
@@ -106,11 +107,40 @@ class Owner:
 
 def is_lost(ref: Any) -> bool:
     try:
-        fetched([ref])
+        fetched([ref], TIMEOUT_S)
     except RolloutsLost as error:
         assert str(error).startswith("responses were lost with the host that had them")
         return True
     return False
+
+
+def lost_object() -> Any:
+    owner = ray.remote(num_cpus=0)(Owner).remote()
+    (lost,) = ray.get(owner.put.remote(), timeout=TIMEOUT_S)
+    ray.kill(owner)
+    assert wait_until(lambda: is_lost(lost), TIMEOUT_S)
+    return lost
+
+
+def test_a_result_that_went_with_its_host_is_worked_for_again(pool_of: Callable[..., PoolOfActors]) -> None:
+    """Its worker had ended the call before: what is lost is its own result, not what it was given."""
+    one, lost = pool_of(1), [lost_object()]
+
+    def call(actor: Actor, chunk: Any) -> Any:
+        return lost.pop() if lost else actor.handle.double.remote(list(chunk))
+
+    assert one.pool.work(range(4), 2, call, "doubling") == [0, 2, 4, 6]
+    assert one.reissued == [2]
+    assert [(row.worker, row.num_done) for row in one.pool.status()] == [("rollout-1", 4)]
+
+
+def test_responses_that_do_not_come_are_waited_for_within_the_bound(pool_of: Callable[..., PoolOfActors]) -> None:
+    one = pool_of(1)
+    one.pool.work([1], 1, lambda actor, chunk: actor.handle.double.remote(list(chunk)), "doubling")
+    never = one.started[0].actor.handle.hold.remote()
+    late = r"^the driver: still fetching responses after 1 s \(cluster\.call_timeout_s\)$"
+    with pytest.raises(RolloutsLost, match=late):
+        ScorerHere(Unrewarded(), 1.0).score([ScoreRequest("p", "", place=Place(never, 0))])
 
 
 def test_rollouts_stay_where_they_were_sampled_and_are_found_there(pool_of: Callable[..., PoolOfActors]) -> None:
@@ -121,15 +151,11 @@ def test_rollouts_stay_where_they_were_sampled_and_are_found_there(pool_of: Call
         (f"g{number}", "length", 5) for number in range(3)
     ]
     refs = refer(heads)
-    found = refs.of(fetched(refs.parts))
+    found = refs.of(fetched(refs.parts, TIMEOUT_S))
     assert [rollout.request.group_id for rollout in found] == ["g0", "g1", "g2"]
     assert found[0].token_ids.tolist() == [0, 0, 1, 1, 1]
     assert [head.token_digest for head in heads] == [rollout.token_digest for rollout in found]
     # Their host is gone: whoever asks for them, here or on a worker, is told so.
-    owner = ray.remote(num_cpus=0)(Owner).remote()
-    (lost,) = ray.get(owner.put.remote(), timeout=TIMEOUT_S)
-    ray.kill(owner)
-    assert wait_until(lambda: is_lost(lost), TIMEOUT_S)
-    worker = one.started[-1].actor
+    worker, lost = one.started[-1].actor, lost_object()
     with pytest.raises(RolloutsLost, match=f"{worker.name}, scoring: responses were lost with the host"):
         result_of(Call(worker, worker.handle.sample.remote(lost)), "scoring")

@@ -10,7 +10,14 @@ from plumbob.reward.scorer import ScoreError
 
 def countdown(items: list[int], chunk_size: int) -> WorkBatch:
     """A number stands for how many more times it has to be handed out; its value is one less, and final at 0."""
-    return WorkBatch(items, chunk_size, lambda actor, chunk: None, "counting", lambda left: left or None)
+    return WorkBatch(
+        items,
+        chunk_size,
+        lambda actor, chunk: None,
+        "counting",
+        lambda left: left or None,
+        lambda items, call, result: result,
+    )
 
 
 def test_what_is_unfinished_is_taken_as_soon_as_it_fills_a_chunk() -> None:

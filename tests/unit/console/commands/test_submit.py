@@ -31,9 +31,9 @@ def test_what_pods_and_hosts_have_to_hold_is_said(tmp_path: Path, capsys: pytest
     asked = ["submit", "toy", *small, f"storage.path={tmp_path}", "learner.memory_gib=0.5"]
     assert main([*asked, "--render", "kuberay", "--image", "i", "--claim", "c"]) == 0
     shown = capsys.readouterr()
-    (learner,) = (line for line in shown.err.splitlines() if "memory: learner: about 0.648 GiB each" in line)
+    (learner,) = (line for line in shown.err.splitlines() if "memory: learner: about 0.708 GiB each" in line)
     assert learner.endswith(
-        "learner.memory_gib=0.5 is less, so that hosts may be filled past their memory: set learner.memory_gib=0.7"
+        "learner.memory_gib=0.5 is less, so that hosts may be filled past their memory: set learner.memory_gib=0.8"
     )
     assert "are free" not in shown.err and shown.out.startswith("apiVersion: ")  # Of what nodes there will be.
 

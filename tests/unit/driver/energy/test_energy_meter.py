@@ -13,6 +13,10 @@ from plumbob.driver.energy.energy_meter import check_energy, opened_meter
 pytest.importorskip("codecarbon")
 
 
+def never(message: str) -> None:
+    raise AssertionError(message)
+
+
 def worked(seconds: float) -> None:
     """Keeps a core busy for that long."""
     until = time.monotonic() + seconds
@@ -22,14 +26,16 @@ def worked(seconds: float) -> None:
 
 def test_it_counts_what_was_used_since_it_was_asked() -> None:
     """Memory takes at least 1 W for as long as it is on; no laptop or server takes a megawatt."""
-    with opened_meter(EnergySettings(country="FRA")) as meter:
+    with opened_meter(EnergySettings(country="FRA"), never) as meter:
         assert meter is not None
         began = time.monotonic()
         worked(1.5)
         first, so_far = meter.take(), meter.joules()
+        assert first is not None
         seconds = time.monotonic() - began
         worked(1.0)
         second = meter.take()
+        assert second is not None
     assert set(first.joules) >= {"cpu", "memory"} and "memory" in first.estimated
     assert 1.0 * 1.5 < first.total_j < 1e6 * seconds
     assert first.total_j == pytest.approx(so_far, rel=0.1)  # Less than 0.05 s apart it is the same count.
@@ -43,9 +49,10 @@ def test_it_counts_what_was_used_since_it_was_asked() -> None:
 
 def test_it_waits_for_nothing_when_it_ends_and_leaves_no_thread() -> None:
     threads = psutil.Process().num_threads()
-    with opened_meter(EnergySettings()) as meter:
+    with opened_meter(EnergySettings(), never) as meter:
         assert meter is not None
-        assert meter.take().carbon_g is None
+        use = meter.take()
+        assert use is not None and use.carbon_g is None
         began = time.monotonic()
     assert time.monotonic() - began < 10
     until = time.monotonic() + 30
@@ -55,10 +62,10 @@ def test_it_waits_for_nothing_when_it_ends_and_leaves_no_thread() -> None:
 
 
 def test_nobody_counts_where_the_settings_say_so_or_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened_meter(EnergySettings(count=False)) as meter:
+    with opened_meter(EnergySettings(count=False), never) as meter:
         assert meter is None
     monkeypatch.setattr(energy_meter, "PACKAGE", "a_package_that_nobody_installed")
-    with opened_meter(EnergySettings()) as meter:
+    with opened_meter(EnergySettings(), never) as meter:
         assert meter is None
     with pytest.raises(UserError, match=r"energy\.country=FRA: .*pip install 'plumbob\[energy\]'"):
         check_energy(EnergySettings(country="FRA"))
@@ -69,3 +76,20 @@ def test_a_country_is_one_whose_electricity_is_known() -> None:
     check_energy(EnergySettings(count=False, country="XXX"))
     with pytest.raises(UserError, match=r"energy\.country=FRX: what a kWh emits there is not known.*such as .*FRA"):
         check_energy(EnergySettings(country="FRX"))
+
+
+def test_a_machine_on_which_nothing_can_be_counted_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CodeCarbon passes over all of its own errors, so that a count which never comes is all that shows."""
+
+    def broken(*_: object) -> None:
+        raise OSError("no such counter")
+
+    with opened_meter(EnergySettings(), never) as meter:
+        assert meter is not None and meter.take() is not None
+        monkeypatch.setattr("codecarbon.OfflineEmissionsTracker._measure_power_and_energy_if_stale", broken)
+        meter.joules()
+        assert meter.take() is None
+    told: list[str] = []
+    with opened_meter(EnergySettings(), told.append) as meter:
+        assert meter is None
+    assert told == ["the energy is not counted: CodeCarbon gives no count"]

@@ -32,9 +32,11 @@ def test_each_stage_stands_with_what_it_read_and_who_decided(base: str, tmp_path
         ("first", "sft", 0),
     ]
     assert lineage["began_from"] == Path(base).name
-    (rows,) = oldest["inputs"].values()
+    (rows,) = oldest["inputs"]
     digests = json.loads((first / "inputs.json").read_text())
-    assert rows["file"] == "rows.jsonl" and rows["digest"] in digests.values()
+    assert (rows["setting"], rows["file"]) == ("data.demonstrations", "rows.jsonl") and rows[
+        "digest"
+    ] in digests.values()
     assert set(oldest["packages"]) >= {"torch", "transformers", "peft"}
     when = "2026-12-01T10:00:00Z"
     assert oldest["decisions"] == [
@@ -49,3 +51,22 @@ def test_each_stage_stands_with_what_it_read_and_who_decided(base: str, tmp_path
 
 def test_a_policy_that_no_run_wrote_has_none(base: str) -> None:
     assert lineage_of(Path(base)) == {"policy": Path(base).name, "stages": [], "began_from": None}
+
+
+def test_files_of_one_setting_and_models_that_are_called_alike_stand_apart(base: str, tmp_path: Path) -> None:
+    run = write_sft_run(tmp_path / "one", base)
+    files = {f"data.mixture={tmp_path}/{part}/rows.jsonl": f"digest of {part}" for part in "ab"}
+    (run / "inputs.json").write_text(json.dumps(files))
+    models = {f"{tmp_path}/{part}/policy": {"config.json": part} for part in "ab"} | {"team/base": {}}
+    (run / "models.json").write_text(json.dumps(models))
+    (run / "events.jsonl").write_text("no JSON\n")
+    (stage,) = lineage_of(run / "policy")["stages"]
+    assert stage["inputs"] == [
+        {"setting": "data.mixture", "file": "rows.jsonl", "digest": f"digest of {part}"} for part in "ab"
+    ]
+    assert [(each["model"], each["files"]) for each in stage["models"]] == [
+        *[("policy", {"config.json": part}) for part in "ab"],
+        ("team/base", {}),
+    ]
+    assert stage["decisions"] == "missing: events.jsonl is not as a run writes it"
+    assert str(tmp_path) not in json.dumps(stage["inputs"]) + json.dumps(stage["models"])

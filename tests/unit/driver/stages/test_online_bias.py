@@ -1,6 +1,7 @@
 """A run that measures its reward's bias before it learns from it: what the plan says, what the run says, a refusal."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from plumbob.core.errors import UserError
 from plumbob.driver.stages.online_stage import prepare
 from plumbob.driver.stages.stage import run_stage
 from plumbob.reward.open_scorer import open_scorer
+from plumbob.reward.scorer import Score, ScoreRequest
 from tests.support.ppo_world import FakePpoWorld
 from tests.support.tiny_policy import write_policy
 from tests.unit.driver.stages.test_online_stage import Heard, context_of, two_steps
@@ -50,6 +52,27 @@ def test_a_bias_past_its_bound_is_said_before_the_first_step(run: PpoRun, tmp_pa
     assert any("gender: men and women: +0.30 over 12 texts that differ in terms alone" in message for message in said)
 
 
+def test_what_was_measured_before_the_first_step_is_measured_once(run: PpoRun, tmp_path: Path) -> None:
+    """The resumed run scores nothing of it, and has it in its summary all the same."""
+    scored: list[int] = []
+
+    class Counting:
+        def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+            scored.append(len(requests))
+            return open_scorer(RuleReward(pays_for_he), "cpu").score(requests)
+
+    folder, found, said = tmp_path / "ppo", [], []
+    for num_scored in ([12, 12], []):
+        scored.clear()
+        heard = Heard()
+        context = context_of(folder, FakePpoWorld(None, run.ppo.num_steps), Counting(), heard)
+        found.append(run_stage(prepare(run), context).result.metrics["reward_bias"])
+        # Both texts of the 12 pairs; the 4 responses of each step are the samplers', 2 prompts with 2 each.
+        assert [number for number in scored if number != 4] == num_scored
+        said.append(sum("men and women: +0.30" in message for _, message in heard.notes))
+    assert found[0] == found[1] and said == [1, 0]
+
+
 def test_a_bias_that_is_refused_ends_the_run_before_it_learns(run: PpoRun, tmp_path: Path) -> None:
     assert run.bias is not None
     refusing = run.model_copy(update={"bias": run.bias.model_copy(update={"past_bound": "refuse"})})
@@ -60,6 +83,8 @@ def test_a_bias_that_is_refused_ends_the_run_before_it_learns(run: PpoRun, tmp_p
     ):
         run_stage(prepare(refusing), context)
     assert not (context.folder / "rollouts").exists()
+    with pytest.raises(UserError, match="men and women"):  # Resumed, too.
+        run_stage(prepare(refusing), context)
 
 
 @pytest.mark.parametrize(

@@ -1,47 +1,28 @@
 """An LLM as a judge: what it is asked, what of its answers is taken, and what it costs."""
 
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from plumbob.cluster.calls import wait_until
 from plumbob.configs.settings.reward_services import LlmJudgePart
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.scorer import ScoreRequest
-from plumbob.reward.services.judge_answers import JudgeAnswers, judge_costs, question_digest
+from plumbob.reward.services.endpoint import Endpoint
+from plumbob.reward.services.judge_answers import judge_costs
 from tests.support.http_endpoint import Answer, http_endpoint
+from tests.support.judging import judging, said
 from tests.support.score_requests import score_requests
 from tests.support.tiny_policy import write_policy
-
-
-def said(content: str) -> Answer:
-    usage = {"prompt_tokens": 30, "completion_tokens": 5}
-    return 200, {"choices": [{"message": {"role": "assistant", "content": content}}], "usage": usage}
-
-
-@contextmanager
-def judging(verdict: Callable[[str], Any], **settings: Any) -> Iterator[LlmJudgePart]:
-    """A judge whose verdict is a function of the question."""
-
-    def answer(body: Any, _: Any) -> Answer:
-        return said(json.dumps({"verdict": verdict(body["messages"][0]["content"])}))
-
-    with http_endpoint(answer) as url:
-        yield LlmJudgePart(url=f"{url}/v1", model="m", rubric="How polite is it?", retries=0, **settings)
 
 
 def test_the_value_is_where_the_score_lies_on_the_scale() -> None:
@@ -114,84 +95,11 @@ def test_what_fails_in_flight_fails_for_all_and_is_asked_again_later() -> None:
         assert [score.total for score in scorer.score(score_requests([("q", "x")]))] == [1.0]
 
 
-def test_answers_outlive_their_scorer_and_are_shared(tmp_path: Path) -> None:
-    questions: list[str] = []
-
-    def verdict(question: str) -> int:
-        questions.append(question)
-        return 10
-
-    with judging(verdict) as part:
-        one, other = (open_scorer(part, "cpu", tmp_path) for _ in range(2))
-        one.score(score_requests([("q", "x")]))
-        # Beside the first, and after both.
-        shared = other.score(score_requests([("q", "x"), ("q", "y")]))
-        later = open_scorer(part, "cpu", tmp_path).score(score_requests([("q", "y"), ("q", "x")]))
-        assert len(questions) == 2
-        assert [score.parts["prompt_tokens"] for score in (*shared, *later)] == [0.0, 30.0, 0.0, 0.0]
-        # Another rubric, scale or model is another question.
-        for change in ({"rubric": "Is it kind?"}, {"scale": (1, 11)}, {"model": "n"}):
-            open_scorer(part.model_copy(update=change), "cpu", tmp_path).score(score_requests([("q", "x")]))
-    assert len(questions) == 5
-    cost = {"answers": 5, "prompt_tokens": 5 * 30, "completion_tokens": 5 * 5}
-    assert judge_costs(tmp_path) == {"llm-judge": cost}
-
-
-def test_two_scorers_that_ask_at_the_same_moment_ask_once(tmp_path: Path) -> None:
-    questions: list[str] = []
-    second = threading.Event()
-
-    def verdict(question: str) -> int:
-        questions.append(question)
-        if len(questions) > 1:
-            second.set()
-        second.wait(1.0)  # Whoever would ask too does so meanwhile.
-        return 10
-
-    with judging(verdict) as part, ThreadPoolExecutor(2) as threads:
-        scorers = [open_scorer(part, "cpu", tmp_path) for _ in range(2)]
-        found = [score for (score,) in threads.map(lambda one: one.score(score_requests([("q", "x")])), scorers)]
-    assert len(questions) == 1 and [score.total for score in found] == [1.0, 1.0]
-    assert sorted(score.parts["prompt_tokens"] for score in found) == [0.0, 30.0]
-    assert judge_costs(tmp_path)["llm-judge"]["answers"] == 1
-
-
-def test_a_scorer_waits_for_no_question_but_its_own(tmp_path: Path) -> None:
-    arrived = threading.Barrier(2)
-
-    def verdict(question: str) -> int:
-        arrived.wait(60.0)  # Broken, and the answer is none, where the other question is not asked meanwhile.
-        return 10
-
-    with judging(verdict) as part, ThreadPoolExecutor(2) as threads:
-        scorers = [open_scorer(part, "cpu", tmp_path) for _ in range(2)]
-        asked = [score_requests([("q", response)]) for response in "xy"]
-        found = list(threads.map(lambda one, requests: one.score(requests), scorers, asked))
-    assert [score.total for (score,) in found] == [1.0, 1.0]
-
-
-def hold_turn(folder: Path, question: str) -> None:
-    """In a process of its own: asks, and is never answered."""
-    with JudgeAnswers(folder, "judge").turn(question):
-        (folder / "asking").touch()
-        time.sleep(600)
-
-
-def test_what_a_scorer_asked_that_was_killed_is_asked_by_the_next(tmp_path: Path) -> None:
-    question = question_digest("q")
-    process = multiprocessing.get_context("spawn").Process(target=hold_turn, args=(tmp_path, question))
-    process.start()
-    try:
-        assert wait_until((tmp_path / "asking").exists, 120.0)
-        with ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(lambda: JudgeAnswers(tmp_path, "judge").turn(question).__enter__())
-            with pytest.raises(TimeoutError):
-                waiting.result(1.0)
-            process.kill()
-            assert waiting.result(60.0) is None
-    finally:
-        process.kill()
-        process.join()
+def test_a_question_takes_at_most_its_tries_and_the_waits_between() -> None:
+    part = LlmJudgePart(url="http://localhost:1/v1", model="m", rubric="r", retries=8, timeout_s=10)
+    # Nine tries of 10 s; waits of 0.5, 1, 2, 4, 8, 16, 30 and 30 s, each up to half as long again.
+    assert Endpoint(part).longest_s == 90 + 1.5 * 91.5
+    assert Endpoint(part.model_copy(update={"retries": 0})).longest_s == 10
 
 
 def test_an_answer_that_is_none_costs_and_is_not_kept(tmp_path: Path) -> None:
@@ -202,15 +110,6 @@ def test_an_answer_that_is_none_costs_and_is_not_kept(tmp_path: Path) -> None:
             (found,) = open_scorer(part, "cpu", tmp_path).score(score_requests([("q", "x")]))
             assert (found.total, dict(found.parts)) == (value, {"prompt_tokens": 30.0, "completion_tokens": 5.0})
     assert judge_costs(tmp_path) == {"polite": {"answers": 2, "prompt_tokens": 60, "completion_tokens": 10}}
-
-
-def test_a_line_whose_writer_was_killed_is_asked_again(tmp_path: Path) -> None:
-    with judging(lambda question: 10) as part:
-        open_scorer(part, "cpu", tmp_path).score(score_requests([("q", "x")]))
-        (file,) = tmp_path.glob("*.jsonl")
-        file.write_bytes(file.read_bytes()[:-5])
-        (found,) = open_scorer(part, "cpu", tmp_path).score(score_requests([("q", "x")]))
-    assert found.parts["prompt_tokens"] == 30.0 and judge_costs(tmp_path)["llm-judge"]["answers"] == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from plumbob.configs.settings.workers import ClusterSettings
 GROUP: Any = None
 ON_N1 = Reservation("rollout", Host("10.0.0.1", "n1", ResourceAmount(1, 0, 0)), ResourceAmount(1, 0, 0), GROUP, 0)
 HOUR = PoolSnapshot(3600.0, frozenset({"n1", "n2"}), frozenset())
-JOB = WorkBatch([1], 1, lambda actor, items: None, "sampling", lambda _: None)
+JOB = WorkBatch([1], 1, lambda actor, items: None, "sampling", lambda _: None, lambda items, call, result: result)
 SAMPLING = Task("the call", JOB, (0,), 3590.0, CALL_TIMEOUT)
 OPENING = Task("the call", Preparation(lambda actor: None, "starting its engine"), (), 3590.0, BOOT_TIMEOUT)
 

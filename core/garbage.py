@@ -1,0 +1,12 @@
+"""How often Python looks for garbage in a process of Plumbob's own, such as the command line's."""
+
+import gc
+
+OBJECTS = 10_000
+"""New objects between two looks. Python's own 700 let it look hundreds of times while torch and transformers are
+imported, whose objects all stay."""
+
+
+def collect_seldom() -> None:
+    """From now on in this process. No library does so to the process of whoever imports it."""
+    gc.set_threshold(OBJECTS)
