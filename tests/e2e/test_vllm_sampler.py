@@ -39,6 +39,18 @@ def test_a_model_without_a_kernel_is_refused_at_once(tmp_path: Path) -> None:
         VllmSampler(spec)
 
 
+def test_an_engine_that_does_not_start_leaves_no_rendezvous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    # Too little for one response of the model's context.
+    engine = VllmEngine(kv_cache_gib=1e-5, max_num_seqs=8)
+    spec = SamplerSpec(policy_ref(write_policy(tmp_path)), "rollout-0", engine, TEMPERATURE, 8, lora_rank=0)
+    with pytest.raises(UserError, match="vLLM cannot serve"):
+        VllmSampler(spec)
+    assert not list(temporary.iterdir())
+
+
 @dataclass
 class Served:
     sampler: VllmSampler

@@ -195,13 +195,12 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
     max_lora_rank = accepted_rank(spec.lora_rank) if has_lora else 0
     arguments = engine_arguments(spec, settings, max_lora_rank, NUM_SLOTS, _is_cpu())
     try:
-        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
-        _remove_rendezvous()
-        return engine
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except (ValueError, NotImplementedError) as error:
         reason = f"vLLM cannot serve {spec.model} as asked: {main_message(error)}"
         raise UserError(f"{reason}; {VLLM_SUPPORT.instead}") from error
     finally:
+        _remove_rendezvous()
         torch.set_num_threads = set_num_threads
 
 
