@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from plumbob.console.metric_names import HELDOUT
-from plumbob.trainers.metrics.energy_use import energy_words
 
 if TYPE_CHECKING:
     from plumbob.trainers.metrics.step_record import StepRecord
@@ -112,6 +111,12 @@ def _gigabytes(stage: Stage) -> str:
     return f"{memory:.2f} GiB" if isinstance(memory, int | float) else ""
 
 
+def _energy(stage: Stage) -> str:
+    energy = stage.get("energy") or {}
+    wh, is_estimated = energy.get("wh"), bool(energy.get("estimated"))
+    return f"{wh:.3g} Wh{' est.' if is_estimated else ''}" if isinstance(wh, int | float) else ""
+
+
 _COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
     ("held-out loss", lambda stage: number(stage.get("heldout_loss"))),
     ("accuracy", _accuracy),
@@ -128,7 +133,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
     ("sampler gap", lambda stage: number(stage.get("max_sampler_gap"))),
     ("time", lambda stage: duration(stage.get("seconds"))),
     ("memory", _gigabytes),
-    ("energy", lambda stage: energy_words(stage.get("energy"))),
+    ("energy", _energy),
 )
 
 

@@ -94,6 +94,8 @@ def test_the_table_has_a_row_per_stage_and_only_columns_in_use() -> None:
         ["ppo", "", "0.550", "71.0% [66.0%, 76.0%]", "3.250", "1 min 51 s"],
     ]
     assert summary_table({}) == [["stage"]]
+    stages = {"sft": {"energy": {"wh": 1.2512, "estimated": ["cpu"]}}, "dpo": {"energy": {"wh": 12.0, "estimated": []}}}
+    assert summary_table({"stages": stages}) == [["stage", "energy"], ["sft", "1.25 Wh est."], ["dpo", "12 Wh"]]
     retention = {"perplexity_before": 12.25, "perplexity_after": 14.7, "growth": 1.2}
     assert summary_table({"stages": {"sft": {"heldout_loss": 2.5, "retention": retention}}}) == [
         ["stage", "held-out loss", "retained perplexity"],
