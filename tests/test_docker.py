@@ -72,13 +72,11 @@ def test_what_the_gpu_image_installs_can_be_resolved() -> None:
     assert extras is not None
     uv, asked = Path(sys.executable).with_name("uv"), [f"--extra={name}" for name in extras[1].split(",")]
     image = ["--python-version=3.11", "--python-platform=x86_64-manylinux_2_36"]  # Bookworm's glibc.
-    found = subprocess.run(
-        [uv, "pip", "compile", "--quiet", "--no-annotate", "--no-header", *image, *asked, "pyproject.toml"],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        timeout=240,
-    )
+    command = [uv, "pip", "compile", "--quiet", "--no-annotate", "--no-header", *image, *asked, "pyproject.toml"]
+    try:
+        found = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=240)
+    except subprocess.TimeoutExpired:
+        pytest.skip("the package index has not answered within 240 s")
     if found.returncode and re.search(
         "error sending request|failed to fetch|network was disabled", found.stderr, re.IGNORECASE
     ):
