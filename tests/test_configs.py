@@ -8,7 +8,9 @@ from plumbob.configs.load_run import load_run, preset_names
 from plumbob.core.errors import UserError
 
 ONLINE = ["policy.model=sft", "reward.model=reward_model", "data.prompts=prompts.jsonl"]
-ONLINE_PRESETS = ("ppo", "grpo", "dr-grpo", "dapo", "gspo", "rloo", "reinforce-plus-plus", "raft", "online-dpo")
+ONLINE_PRESETS = (
+    *("ppo", "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce-plus-plus", "raft", "online-dpo"),
+)
 MUST_BE_GIVEN = {
     "pretrain": ["data.text=text.jsonl"],
     "pretrain-encoder": ["data.text=text.jsonl"],
