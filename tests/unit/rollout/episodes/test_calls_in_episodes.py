@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.configs.settings.workers import TransformersEngine
@@ -14,9 +12,9 @@ from plumbob.data.texts.turns import write
 from plumbob.rollout.environments.shipped.calculator import TOOL, question
 from plumbob.rollout.episodes.episode_sampler import with_environment
 from plumbob.rollout.rollout_records import NO_VERSION, Rollout, SampleRequest
-from plumbob.rollout.samplers import transformers_sampler
 from plumbob.rollout.samplers.open_sampler import open_sampler
 from plumbob.rollout.samplers.sampler import BASE_VERSION, SamplerSpec, sample
+from tests.support.forced_tokens import force_tokens
 from tests.support.opened_models import policy_ref
 from tests.support.plain_transformers import load_plain, plain_logprobs
 from tests.support.public_templates import public_tokenizer
@@ -71,18 +69,13 @@ class Played:
         return np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
 
     def rollout(self, monkeypatch: pytest.MonkeyPatch) -> Rollout:
-        forced = iter([int(id_) for ids in self.ids for id_ in ids])
-
-        def drawn(logprobs: Tensor, generators: object) -> Tensor:
-            return torch.tensor([next(forced)])
-
-        monkeypatch.setattr(transformers_sampler, "draw", drawn)
+        left = force_tokens(monkeypatch, self.ids)
         sampler = with_environment(open_sampler(self._spec), self._spec)
         try:
             (rollout,) = sample(sampler, [self.request])
         finally:
             sampler.close()
-        assert next(forced, None) is None, "the policy was not asked for all of its turns"
+        assert next(left, None) is None, "the policy was not asked for all of its turns"
         assert rollout.episode is not None and rollout.episode.failure is None and rollout.finish_reason == "stop"
         return rollout
 
