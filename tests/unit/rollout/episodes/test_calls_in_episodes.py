@@ -46,7 +46,7 @@ def calls(text):
 '''
 
 
-class Played:
+class CalculatorEpisode:
     """One episode of the calculator on `EXPRESSION`, in which the policy writes the given turns, ended where they are.
 
     Attributes:
@@ -106,7 +106,7 @@ def rewards(rollout: Rollout) -> list[float]:
 
 def test_a_call_as_qwen_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called, answered = f"I ask.\n{qwen_call(EXPRESSION)}<|im_end|>", "It is 1,702.<|im_end|>"
-    played = Played(tmp_path, "qwen3", [called, answered])
+    played = CalculatorEpisode(tmp_path, "qwen3", [called, answered])
     rollout = played.rollout(monkeypatch)
     # Only what is answered to a call of its own has the call's name: the environment was given `tool_calls`.
     assert told(rollout) == [[{"role": "tool", "content": "1702", "tool_call_id": "call00000"}]]
@@ -123,7 +123,7 @@ def test_two_calls_in_a_turn_and_a_third_in_the_next(tmp_path: Path, monkeypatch
         f"{qwen_call('1380 + 322')}<|im_end|>",
         "1702<|im_end|>",
     ]
-    played = Played(tmp_path, "qwen3", turns)
+    played = CalculatorEpisode(tmp_path, "qwen3", turns)
     rollout = played.rollout(monkeypatch)
     results = [[("1380", "call00000"), ("322", "call00001")], [("1702", "call00000")]]
     assert told(rollout) == [
@@ -138,7 +138,9 @@ def test_two_calls_in_a_turn_and_a_third_in_the_next(tmp_path: Path, monkeypatch
 
 
 def test_a_call_that_control_tokens_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    played = Played(tmp_path, "deepseekv3", [f"{DEEPSEEK_CALL}<｜end▁of▁sentence｜>", "1702<｜end▁of▁sentence｜>"])
+    played = CalculatorEpisode(
+        tmp_path, "deepseekv3", [f"{DEEPSEEK_CALL}<｜end▁of▁sentence｜>", "1702<｜end▁of▁sentence｜>"]
+    )
     rollout = played.rollout(monkeypatch)
     assert told(rollout) == [[{"role": "tool", "content": "1702", "tool_call_id": "call00000"}]]
     assert rewards(rollout) == [0.0, 1.0]
@@ -147,14 +149,14 @@ def test_a_call_that_control_tokens_mark(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_call_that_is_malformed_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    played = Played(tmp_path, "qwen3", [qwen_call(EXPRESSION).replace("}}", "}") + "<|im_end|>"])
+    played = CalculatorEpisode(tmp_path, "qwen3", [qwen_call(EXPRESSION).replace("}}", "}") + "<|im_end|>"])
     rollout = played.rollout(monkeypatch)
     assert told(rollout) == [] and rewards(rollout) == [0.0]
 
 
 def test_calls_that_are_not_looked_for_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose last number is 46, which is not the result."""
-    played = Played(tmp_path, "qwen3", [f"{qwen_call(EXPRESSION)}<|im_end|>"], tool_calls="none")
+    played = CalculatorEpisode(tmp_path, "qwen3", [f"{qwen_call(EXPRESSION)}<|im_end|>"], tool_calls="none")
     rollout = played.rollout(monkeypatch)
     assert told(rollout) == [] and rewards(rollout) == [0.0]
     played.check_tokens(rollout, [])
@@ -163,7 +165,7 @@ def test_calls_that_are_not_looked_for_are_text(tmp_path: Path, monkeypatch: pyt
 def test_a_users_own_parser_is_given_control_tokens_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_world.py").write_text(OWN_PARSER, encoding="utf-8")
     called = f"I ask<｜tool▁sep｜>{EXPRESSION}<｜tool▁call▁end｜><｜end▁of▁sentence｜>"
-    played = Played(
+    played = CalculatorEpisode(
         tmp_path,
         "deepseekv3",
         [called, "1702<｜end▁of▁sentence｜>"],

@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return folder
 
 
-class Playing:
+class EchoEpisode:
     """An episode of a policy that says the same at each turn, which is told how many letters that has.
 
     Attributes:
@@ -107,7 +107,7 @@ def rewards(rollout: Rollout) -> list[float]:
 def test_a_version_that_comes_in_the_middle_makes_the_next_turn(
     folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    playing = Playing(folder, monkeypatch, arguments={"num_turns": 3})
+    playing = EchoEpisode(folder, monkeypatch, arguments={"num_turns": 3})
     playing.sampler.cancel()
     adapters = [make_adapter(folder, version, seed=version) for version in (0, 1)]
     playing.sampler.load(adapters[0])
@@ -133,7 +133,7 @@ def test_a_version_that_comes_in_the_middle_makes_the_next_turn(
 
 
 def test_the_limit_of_turns_in_the_middle(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    playing = Playing(folder, monkeypatch, max_turns=3)
+    playing = EchoEpisode(folder, monkeypatch, max_turns=3)
     rollout = playing.ended()
     assert rollout.finish_reason == "stop" and rewards(rollout) == [1.0, 2.0, 3.0]
     np.testing.assert_array_equal(rollout.token_ids, playing.tokens(3))
@@ -142,11 +142,11 @@ def test_the_limit_of_turns_in_the_middle(folder: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("room", [0, 1])
 def test_an_answer_that_leaves_no_room_ends_it(folder: str, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     """After two turns there is room for the second answer and no token more, or one of a third turn."""
-    measured = Playing(folder, monkeypatch)
+    measured = EchoEpisode(folder, monkeypatch)
     measured.sampler.cancel()
     measured.sampler.close()
     limit = 2 * (len(measured.turn) + len(measured.answer)) + room
-    playing = Playing(folder, monkeypatch, max_tokens=limit)
+    playing = EchoEpisode(folder, monkeypatch, max_tokens=limit)
     rollout = playing.ended()
     assert rollout.finish_reason == "length"
     if room == 0:
@@ -168,7 +168,7 @@ def over_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_time_that_ends_in_the_policys_turn_lets_it_end_and_asks_nobody(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    playing = Playing(folder, monkeypatch, episode_s=600)
+    playing = EchoEpisode(folder, monkeypatch, episode_s=600)
     playing.poll_until(lambda: playing.writes_turn(2))
     over_time(monkeypatch)
     rollout = playing.ended()
@@ -180,7 +180,7 @@ def test_time_that_ends_while_the_environment_answers_keeps_what_it_gives(
     folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     arguments = {"num_turns": NUM_TURNS, "file": str(tmp_path / "there")}
-    playing = Playing(folder, monkeypatch, arguments=arguments, episode_s=600, timeout_s=3600)
+    playing = EchoEpisode(folder, monkeypatch, arguments=arguments, episode_s=600, timeout_s=3600)
     playing.poll_until(lambda: playing.writes_turn(2))
     playing.poll_until(lambda: not playing.turns.in_progress)
     over_time(monkeypatch)
