@@ -42,7 +42,7 @@ class RunControl:
         listener: what the run's stages report to; keeps the status.
         events: the record of what happens to it.
         budget: how many workers may still be lost.
-        ledger: what became of every response of the run's last stage of PPO; None before it.
+        ledger: what became of every response of the run's last online stage; None before it.
     """
 
     def __init__(

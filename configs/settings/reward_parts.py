@@ -58,7 +58,7 @@ class ModelPart(PartSettings):
 class EnvironmentPart(PartSettings):
     """What the environment of the rollouts gives, the sum over an episode's turns (`rollout.environment`).
 
-    With `ppo.estimator.kind=gae` each turn's reward stands at the turn's last token.
+    With `online.estimator.kind=gae` each turn's reward stands at the turn's last token.
     """
 
     kind: Literal["environment"] = "environment"

@@ -66,7 +66,7 @@ def opened_trackers(config: Run, folder: Path, notify: Callable[[str], None]) ->
         folder: of the run.
         notify: for the user, once for each that fails.
     """
-    run = TrackedRun(config.name, str(config.model_dump()["kind"]), folder, config.model_dump(mode="json"))
+    run = TrackedRun(config.name, config.stage, folder, config.model_dump(mode="json"))
     sinks = tuple(GuardedSink(sink.kind, partial(open_tracker, sink, run), notify) for sink in trackers_of(config))
     has_failed = True
     try:
