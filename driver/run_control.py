@@ -19,9 +19,10 @@ from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import RunStopped, first_line
 from plumbob.core.process_ends.stop_signals import stop_signals
-from plumbob.driver.run_folder.event_log import EventLog, StepsToKeep
+from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.driver.run_folder.folder import STATUS_FILE
 from plumbob.driver.run_folder.status_listener import StatusListener
+from plumbob.driver.run_folder.step_events import StepsToKeep
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.step_record import Listener, StepRecord, WorkerCounts
 from plumbob.trainers.online.collection.sample_ledger import SampleLedger

@@ -8,9 +8,9 @@ from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
 from plumbob.driver.default_baseline import began_from
 from plumbob.driver.result.places import shown_settings, without_places
-from plumbob.driver.run_folder.event_log import read_events
 from plumbob.driver.run_folder.folder import EVENTS_FILE
 from plumbob.driver.run_folder.made_adapter import RunRecord, data_of, record_of
+from plumbob.driver.run_folder.step_events import read_events
 
 LINEAGE_FILE = "lineage.json"
 

@@ -8,55 +8,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from plumbob.cluster.run_status import MESSAGE_CHARS
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunStopped, UserError, first_line
 from plumbob.core.stamped_lines import utc_now
 from plumbob.driver.run_folder.folder import EVENTS_FILE
-
-STEP = "step"
-"""What a step is called among the events. Of a long run nearly all are."""
+from plumbob.driver.run_folder.step_events import STEP, DoneStep
 
 TAIL_BYTES = 2**16
 """Read at once from a record's end."""
-
-MOST_BEFORE_EVENT = 80
-"""Bytes of a line in which its `time` and `event` stand, which are its first."""
-
-_STEP_LINE = json.dumps({"event": STEP})[1:-1].encode()
-
-
-class DoneStep(NamedTuple):
-    """A step of a stage that has ended; `time`: when, in UTC."""
-
-    stage: str
-    step: int
-    time: str
-
-
-class StepsToKeep:
-    """The steps that have ended and that no checkpoint has yet, so that a resumed run would make them again."""
-
-    def __init__(self) -> None:
-        self._steps: list[DoneStep] = []
-
-    def stepped(self, stage: str, step: int) -> None:
-        """One has just ended; those from this one on that ended before have been lost, with the learners."""
-        self._steps = self._steps if self._is_next(stage, step) else self._before(stage, step)
-        self._steps.append(DoneStep(stage, step, utc_now()))
-
-    def kept(self, stage: str, step: int) -> list[DoneStep]:
-        """Those that the checkpoint of a step has, which are given once."""
-        found, self._steps = self._before(stage, step + 1), []
-        return found
-
-    def _is_next(self, stage: str, step: int) -> bool:
-        return not self._steps or (self._steps[-1].stage == stage and self._steps[-1].step < step)
-
-    def _before(self, stage: str, step: int) -> list[DoneStep]:
-        return [one for one in self._steps if one.stage == stage and one.step < step]
 
 
 class EventLog:
@@ -119,18 +81,6 @@ def _take_off_torn_line(path: Path) -> None:
                 file.truncate(start + newline + 1)
                 return
         file.truncate(0)
-
-
-def is_step(line: bytes) -> bool:
-    """Whether a line of the record is a step, by its beginning: JSON is read of the others alone."""
-    return _STEP_LINE in line[:MOST_BEFORE_EVENT]
-
-
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a record that are no steps; none where there is no file. ValueError where one is no JSON."""
-    content = path.read_bytes() if path.exists() else b""
-    lines = content[: content.rfind(b"\n") + 1].splitlines()
-    return [json.loads(line) for line in lines if not is_step(line)]
 
 
 def _end_of(error: BaseException) -> str:

@@ -11,8 +11,8 @@ from plumbob.console.web.run_files.run_content import (
     text_at,
 )
 from plumbob.console.web.run_files.run_index import RunPlace
-from plumbob.driver.run_folder.event_log import is_step
 from plumbob.driver.run_folder.folder import EVENTS_FILE
+from plumbob.driver.run_folder.step_events import is_step
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE
 
 

@@ -10,7 +10,8 @@ from plumbob.console.web.run_files import run_content
 from plumbob.console.web.run_files.run_content import MAX_GROWN_BYTES
 from plumbob.console.web.run_files.run_index import RunIndex
 from plumbob.core.stamped_lines import utc_now
-from plumbob.driver.run_folder.event_log import DoneStep, EventLog
+from plumbob.driver.run_folder.event_log import EventLog
+from plumbob.driver.run_folder.step_events import DoneStep
 from tests.support.finished_run import finished_pipeline
 from tests.support.served_runs import asked, served
 

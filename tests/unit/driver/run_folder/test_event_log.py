@@ -9,8 +9,9 @@ import pytest
 
 from plumbob.core.errors import RunPreempted, UserError
 from plumbob.core.stamped_lines import utc_now
-from plumbob.driver.run_folder.event_log import TAIL_BYTES, DoneStep, EventLog, is_step, read_events
+from plumbob.driver.run_folder.event_log import TAIL_BYTES, EventLog
 from plumbob.driver.run_folder.folder import EVENTS_FILE
+from plumbob.driver.run_folder.step_events import DoneStep, is_step, read_events
 from plumbob.trainers.metrics.json_lines import read_json_lines
 
 
