@@ -10,7 +10,7 @@ PACKAGES := core configs data models rollout reward trainers cluster driver veri
 
 .PHONY: demo test test-trainers test-optimum test-services test-rest test-runs test-pipeline test-e2e test-workers test-hosts test-own-hosts test-shared-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table bench-driver docs lint tree install smollm2 gpu-install lock clean
 
-# SETTINGS, if given, change the demo: make demo SETTINGS="ppo.num_steps=2".
+# SETTINGS, if given, change the demo: make demo SETTINGS="online.num_steps=2".
 demo: install
 	$(BIN)/plumbob run toy $(SETTINGS)
 

@@ -91,7 +91,7 @@ def settings_of(work: Workload) -> dict[str, Any]:
             return common | own | {"reward_training": epochs | {"dropout": False}}  # TRL's default.
         case "rloo" | "grpo" | "ppo":
             return common | {
-                "kind": "ppo",
+                "kind": "online",
                 "policy": policy | {"dtype": work.precision},
                 "reward": {"model": work.reward_model, "normalize": False, "num_threads": NUM_CPUS},
                 "data": {"prompts": work.data, "max_prompt_tokens": work.max_tokens} | data,
@@ -101,7 +101,7 @@ def settings_of(work: Workload) -> dict[str, Any]:
                     "chunk_size": work.batch_size,
                     "num_threads": NUM_CPUS,
                 },
-                "ppo": {
+                "online": {
                     "num_steps": work.num_steps,
                     "prompts_per_step": work.prompts_per_step,
                     "samples_per_prompt": work.samples_per_prompt,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self, assert_never
 
 from plumbob.configs.paths import may_be_adapter
-from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun, PpoRun, RewardRun, TrainingRun
+from plumbob.configs.runs import AnyRun, EvalRun, OnlineRun, PipelineRun, RewardRun, TrainingRun
 from plumbob.configs.settings.rewards import RewardGroupSettings
 from plumbob.configs.settings.workers import LearnerRankSettings, RolloutSettings, WorkerGroupSettings
 from plumbob.models.sizes.memory import DRIVER_FLOOR, GIB, PRIVATE_RAY_FLOOR, MemoryEstimate
@@ -45,7 +45,7 @@ def resource_needs(run: AnyRun) -> tuple[ResourceNeed, ...]:
                 if run.calibration.policy is None
                 else (learner_need(run.learner), rollout_need(run.rollout))
             )
-        case PpoRun():
+        case OnlineRun():
             scorers = [scorer_need(group) for group in (run.reward, run.gold_reward) if group is not None]
             return (learner_need(run.learner), rollout_need(run.rollout), *scorers)
         case PipelineRun():

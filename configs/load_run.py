@@ -70,14 +70,15 @@ def _find(config: str) -> Path:
 
 def build_run(source: Source) -> AnyRun:
     """The run of these settings. UserError lists everything wrong, one line each."""
-    kind = source.values.get("kind")
+    values = with_new_names(source.values)
+    kind = values.get("kind")
     if not isinstance(kind, str) or kind not in RUN_KINDS:
         close = nearest(str(kind), list(RUN_KINDS))
         hint = f"; did you mean {close}?" if close else ""
         found = "is missing" if kind is None else f"is {describe(kind)}"
         raise UserError(f"{source.label}: kind {found}; expected one of {', '.join(RUN_KINDS)}{hint}")
     model = RUN_KINDS[kind]
-    values = complete(model, with_new_names(source.values))
+    values = complete(model, values)
     errors = [*renamed_errors(source.values), *setting_errors(model, values), *_name_errors(values.get("name"))]
     if errors:
         raise UserError("\n".join(_line(error, source) for error in errors))

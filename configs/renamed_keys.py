@@ -36,11 +36,13 @@ class JoinedSwitch:
 Renamed = MovedKey | RenamedValue | JoinedSwitch
 
 RENAMED: tuple[Renamed, ...] = (
+    MovedKey("ppo", "online"),
+    RenamedValue("kind", "ppo", "online"),
     MovedKey("data.max_answer_tokens", "data.max_response_tokens"),
-    RenamedValue("ppo.loss_mean", "answer", "response"),
+    RenamedValue("online.loss_mean", "answer", "response"),
     RenamedValue("dpo.loss.likelihood", "answer", "response"),
-    MovedKey("ppo.clip_range", "ppo.policy_loss.clip_range"),
-    MovedKey("ppo.dual_clip", "ppo.policy_loss.dual_clip"),
+    MovedKey("online.clip_range", "online.policy_loss.clip_range"),
+    MovedKey("online.dual_clip", "online.policy_loss.dual_clip"),
     MovedKey("judge", "gold_reward"),
     JoinedSwitch("rollout.keep_partial", "rollout.partial_tokens"),
 )
@@ -100,4 +102,11 @@ def _put(values: dict[str, Any], key: str, value: object) -> None:
         values = values.setdefault(group, {})
         if not isinstance(values, dict):
             return  # Something else is wrong with it, which is told.
-    values[name] = value
+    values[name] = _joined(values.get(name), value)
+
+
+def _joined(present: object, moved: object) -> object:
+    """A group that moves to where one is already becomes part of it."""
+    if not (isinstance(present, dict) and isinstance(moved, dict)):
+        return moved
+    return present | {name: _joined(present.get(name), value) for name, value in moved.items()}

@@ -3,16 +3,18 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from plumbob.configs.environment import environment
 from plumbob.configs.load_run import build_run
 from plumbob.configs.renamed_keys import with_new_names
 from plumbob.configs.resume_rules import changes, check_changes
 from plumbob.configs.runs import AnyRun
+from plumbob.configs.settings.algorithms import algorithm_with
 from plumbob.configs.validation import describe
 from plumbob.configs.yaml_files import Source, overridden
 from plumbob.core.atomic_files import write_atomically
@@ -71,6 +73,28 @@ def read_begun(folder: Path) -> Begun:
             else datetime.strptime(time_begun, TIME_FORMAT).replace(tzinfo=None)
         )
         return Begun(began, dict(content.get("sources", {})))
+
+
+def config_of(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a resolved copy by the names that they have now; as they stand where they are damaged, and none
+    where there are none.
+    """
+    config = resolved.get("config")
+    if not isinstance(config, dict):
+        return {}
+    with suppress(KeyError, TypeError, ValueError, AttributeError):
+        return with_new_names(config)
+    return config
+
+
+def configured_stage(config: Mapping[str, Any]) -> str | None:
+    """What the one stage of a run with these settings is called, as `Run.stage` has it; None where they do not say."""
+    kind, group = config.get("kind"), config.get("online")
+    estimator = group.get("estimator") if isinstance(group, Mapping) else None
+    name = estimator.get("kind") if isinstance(estimator, Mapping) else None
+    if kind == "online":
+        return algorithm_with(name if isinstance(name, str) else "gae")
+    return kind if isinstance(kind, str) else None
 
 
 def read_resolved(folder: Path, overrides: Sequence[str] = ()) -> AnyRun:

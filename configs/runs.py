@@ -65,8 +65,8 @@ from plumbob.configs.settings.training import (
     EpochSettings,
     EvaluationSettings,
     KtoSettings,
+    OnlineSettings,
     PolicyEvaluationSettings,
-    PpoSettings,
     PretrainEncoderSettings,
     PretrainSettings,
     RewardTrainingSettings,
@@ -181,10 +181,10 @@ class KtoRun(TrainingRun):
     retention: RetentionSettings | None = None
 
 
-class PpoRun(TrainingRun):
+class OnlineRun(TrainingRun):
     samples_for_updates = True
 
-    kind: Literal["ppo"] = "ppo"
+    kind: Literal["online"] = "online"
     data: PromptDataSettings
     policy: AlignedPolicySettings
     reward: ScorerSettings | None = None
@@ -193,17 +193,17 @@ class PpoRun(TrainingRun):
     bias: BiasCheckSettings | None = None
     """Measures the reward's bias before the first step; None does not."""
     teachers: tuple[TeacherSettings, ...] = ()
-    """For `ppo.estimator.kind=distillation`."""
+    """For `online.estimator.kind=distillation`."""
     teachers_by: Annotated[str, Field(min_length=1)] | None = None
     """Column of the prompts' rows that has the name of each prompt's teacher, where there are several."""
     rollout: RolloutSettings = RolloutSettings()
-    ppo: PpoSettings = Field(default=PpoSettings(), validate_default=True)
+    online: OnlineSettings = Field(default=OnlineSettings(), validate_default=True)
     retention: RetentionSettings | None = None
     replay: ReplaySettings | None = None
 
     @property
     def stage(self) -> str:
-        return algorithm_of(self.ppo.estimator)
+        return algorithm_of(self.online.estimator)
 
     @property
     def teacher_refs(self) -> tuple[ModelRef, ...]:
@@ -217,23 +217,23 @@ class PpoRun(TrainingRun):
     def _default_no_clip_for_parts(cls, given: Any) -> Any:
         return with_no_clip_by_default(given)
 
-    @field_validator("ppo")
+    @field_validator("online")
     @classmethod
-    def _check_what_is_learnt_from(cls, ppo: PpoSettings, info: ValidationInfo) -> PpoSettings:
+    def _check_what_is_learnt_from(cls, online: OnlineSettings, info: ValidationInfo) -> OnlineSettings:
         """As soon as the objective is known, so that it is told beside whatever else is missing."""
         given = info.data
         if {"reward", "teachers", "teachers_by"} <= given.keys():
-            check_rewarded(ppo, given["reward"])
-            check_teachers(ppo, given["teachers"], given["teachers_by"])
-        return ppo
+            check_rewarded(online, given["reward"])
+            check_teachers(online, given["teachers"], given["teachers_by"])
+        return online
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
+        check_online(self.online, self.learner, self.rollout, self.policy.tuning, self.reward)
         check_environment(self.rollout, self.gold_reward)
         check_bias(self.bias, self.reward)
         check_ranks_stay(self.policy.tuning)
-        check_quantised_base(self.policy, self.rollout, self.ppo)
+        check_quantised_base(self.policy, self.rollout, self.online)
         return self
 
 
@@ -276,7 +276,7 @@ class PipelineRun(TrainingRun):
     pretrain_encoder: PretrainEncoderSettings = PretrainEncoderSettings()
     sft: SftSettings = SftSettings()
     reward_training: RewardTrainingSettings = RewardTrainingSettings()
-    ppo: PpoSettings = PpoSettings()
+    online: OnlineSettings = OnlineSettings()
     dpo: DpoSettings = DpoSettings()
     calibration_prompts: Count = 128
     """Prompts whose responses, of the fine-tuned policy, are to score mean 0 and variance 1."""
@@ -294,25 +294,25 @@ class PipelineRun(TrainingRun):
         check_pipeline_data(self.data, self.reward, self.reward_training.objective)
         if self.evaluation.num_prompts < MIN_COMPARED:
             raise ValueError(f"a pipeline compares its policies: set evaluation.num_prompts={MIN_COMPARED} at least")
-        check_no_teachers(self.ppo)
+        check_no_teachers(self.online)
         check_bias(self.bias, self.reward)
-        check_online(self.ppo, self.learner, self.rollout, self.policy.tuning, self.reward)
+        check_online(self.online, self.learner, self.rollout, self.policy.tuning, self.reward)
         check_no_environment(self.rollout, self.kind)
-        check_gold_reward(self.ppo, self.data.toy is not None)
+        check_gold_reward(self.online, self.data.toy is not None)
         check_ranks_stay(self.policy.tuning)
-        check_quantised_base(self.policy, self.rollout, self.ppo)
+        check_quantised_base(self.policy, self.rollout, self.online)
         check_critic(self.policy.sft_tuning, "policy.sft_tuning")
         check_handed_on(self.policy.sft_tuning, self.policy.tuning)
         return self
 
 
 AnyRun = Annotated[
-    PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun | PipelineRun,
+    PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | OnlineRun | EvalRun | PipelineRun,
     Field(discriminator="kind"),
 ]
 
 RUN_KINDS: dict[str, type[Run]] = {run.model_fields["kind"].default: run for run in get_args(get_args(AnyRun)[0])}
 """By the name that settings give of it."""
 
-LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun | EvalRun
+LearnerRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | OnlineRun | EvalRun
 """The kinds of run that have learners. An EvalRun is no TrainingRun: its learners only compute, as the baseline."""

@@ -40,7 +40,7 @@ class DescribedSetting:
         meaning: as its docstring, or that of its group, says; empty where the name says all.
         choices: of a variant's `kind`, what each stands for.
         may_change: whether it may be another when a run resumes.
-        only_with: the choices of which one must be made for it, such as `ppo.estimator.kind=gae`; empty where it is
+        only_with: the choices of which one must be made for it, such as `online.estimator.kind=gae`; empty where it is
             always there.
         runs: kinds of run that have it so.
     """

@@ -184,7 +184,7 @@ def overridden(source: Source, overrides: Sequence[str]) -> Source:
     for override in sorted(overrides, key=lambda override: not override.partition("=")[0].endswith(".kind")):
         key, equals, text = override.partition("=")
         if not equals or not all(key.split(".")) or key.count(".") > MAX_DEPTH:
-            raise UserError(f"{shortened(override)}: expected KEY=VALUE, such as ppo.num_steps=20")
+            raise UserError(f"{shortened(override)}: expected KEY=VALUE, such as online.num_steps=20")
         with from_outside(f"{shortened(override)}: the value is not valid YAML", f"put it in quotes: {key}='\"...\"'"):
             value, _ = _read(text)
         _put(values, key, value)

@@ -7,7 +7,7 @@ from typing import get_args
 from plumbob.console.completion.completers import completed_by, configs, configs_or_settings, runs, settings
 from plumbob.core.errors import UserError
 
-OVERRIDES = "settings to change, such as ppo.num_steps=20 policy.model=/path/to/model"
+OVERRIDES = "settings to change, such as online.num_steps=20 policy.model=/path/to/model"
 RESUME_OVERRIDES = "settings to change that do not change what is computed, such as rollout.num_workers=4"
 
 

@@ -3,7 +3,7 @@
     from plumbob.configs.load_run import load_run
     from plumbob.driver.api import run
 
-    result = run(load_run("toy", ["ppo.num_steps=20"]), listener)
+    result = run(load_run("toy", ["online.num_steps=20"]), listener)
     result.summary["stages"]["ppo"]["reward"]
 
 `listener` is whatever has the methods of `trainers.metrics.step_record.Listener`; `callbacks` are for a program's own

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from plumbob.configs.runs import PipelineRun, PpoRun, Run
+from plumbob.configs.runs import OnlineRun, PipelineRun, Run
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings, WorkerGroupSettings
 
 R = TypeVar("R", bound=Run)
@@ -33,7 +33,9 @@ def _threads(run: Run, name: str, group: WorkerGroupSettings) -> int:
         return int(asked)
     if run.cluster.address != "local":
         return max(1, int(group.num_cpus))
-    is_beside = isinstance(run, PpoRun | PipelineRun) and run.ppo.max_staleness > 0 and name in ("learner", "rollout")
+    is_beside = (
+        isinstance(run, OnlineRun | PipelineRun) and run.online.max_staleness > 0 and name in ("learner", "rollout")
+    )
     return max(1, num_cores(run.cluster) // (_num_processes(group) * (2 if is_beside else 1)))
 
 

@@ -10,8 +10,8 @@ from plumbob.configs.runs import (
     DpoRun,
     EvalRun,
     KtoRun,
+    OnlineRun,
     PipelineRun,
-    PpoRun,
     PretrainEncoderRun,
     PretrainRun,
     RewardRun,
@@ -59,7 +59,7 @@ def began_from(policy: Path) -> str | None:
 
 def _began_from(run: AnyRun, folder: Path, policy: Path) -> str | None:
     match run:
-        case SftRun() | DpoRun() | KtoRun() | PpoRun():
+        case SftRun() | DpoRun() | KtoRun() | OnlineRun():
             return run.policy.model if policy == folder / "policy" else None
         case PipelineRun():
             stages = stage_folders(run, folder)

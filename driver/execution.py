@@ -148,7 +148,7 @@ def _run_stages(
             stages = run_stages(context)
     summary: dict[str, Any] = {
         "name": config.name,
-        "kind": config.kind,
+        "kind": config.stage,
         "seed": config.seed,
         "seconds_total": time.monotonic() - began,
         "stages": stages,

@@ -116,8 +116,8 @@ class JournalRow:
             tokens.
         advantages: float32 [T], by the estimator, what a policy gradient's loss weighs each token with; of online DPO 1
             marks the best response of a group and -1 the worst, of best-of-n 1 the best, the one that is learnt from,
-            and 0 the others. Empty of responses that `ppo.mask_truncated` leaves out, and of distillation in its `full`
-            form.
+            and 0 the others. Empty of responses that `online.mask_truncated` leaves out, and of distillation in its
+            `full` form.
         returns: float32 [T], what the critic learns to predict; empty where there is none, or nothing was learnt.
         token_rewards: float32 [T], what the estimator of advantages saw, whose sum is the response's return.
         ratios: float32 [T], pi / pi_old by the last epoch's forward over the row, what the surrogate was computed of;

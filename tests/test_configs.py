@@ -43,7 +43,7 @@ def test_preset_is_read(preset: str, tmp_path: Path) -> None:
     run = load_run(preset, [*(MUST_BE_GIVEN | PIPELINES)[preset], f"storage.path={tmp_path}"])
     assert run.name == preset
     expected = {"qlora": "sft"}.get(preset, preset) if preset in MUST_BE_GIVEN else "pipeline"
-    assert run.kind == ("ppo" if "data.prompts=prompts.jsonl" in MUST_BE_GIVEN.get(preset, []) else expected)
+    assert run.kind == ("online" if "data.prompts=prompts.jsonl" in MUST_BE_GIVEN.get(preset, []) else expected)
 
 
 @pytest.mark.parametrize("preset", MUST_BE_GIVEN)

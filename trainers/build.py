@@ -12,7 +12,7 @@ from plumbob.configs.runs import (
     EvalRun,
     KtoRun,
     LearnerRun,
-    PpoRun,
+    OnlineRun,
     PretrainEncoderRun,
     PretrainRun,
     RewardRun,
@@ -32,7 +32,7 @@ from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_parts import LearnerParts, orthogonality_pass
 from plumbob.trainers.offline import dpo, kto, pretrain, sft
 from plumbob.trainers.offline.reward_modelling import reward_model
-from plumbob.trainers.online import ppo_input
+from plumbob.trainers.online import online_input
 
 
 def build_learner(run: LearnerRun, rank: Rank) -> Learner:
@@ -76,14 +76,14 @@ def models_of(run: LearnerRun) -> tuple[str, ...]:
             refs = (run.reward.encoder,)
         case PretrainRun() | SftRun() | DpoRun() | KtoRun():
             refs = (run.policy.ref,)
-        case PpoRun():
+        case OnlineRun():
             refs = (run.policy.ref, *run.teacher_refs)
         case _:
             assert_never(run)
     return tuple(ref.name for ref in refs if isinstance(ref, ModelRef))
 
 
-def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun) -> LearnerParts:
+def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | OnlineRun) -> LearnerParts:
     match run:
         case PretrainRun():
             return pretrain.learner_parts(run)
@@ -97,8 +97,8 @@ def _parts(run: PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun |
             return dpo.learner_parts(run)
         case KtoRun():
             return kto.learner_parts(run)
-        case PpoRun():
-            return ppo_input.learner_parts(run)
+        case OnlineRun():
+            return online_input.learner_parts(run)
         case _:
             assert_never(run)
 

@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks.driver.stub_fleet import open_fleet
 from benchmarks.driver.traffic import Traffic
 from plumbob.cluster.connection import started_or_joined
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.workers import ClusterSettings, RolloutSettings
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.rollout.journal import JOURNAL_FOLDER
@@ -25,9 +25,9 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import StepRecord, WorkerCounts
 from plumbob.trainers.online.collection.collector import Collector
-from plumbob.trainers.online.ppo import PpoState, commit, learn, publish
-from plumbob.trainers.online.ppo_input import PpoInput
-from plumbob.trainers.online.recorder import PpoRecorder
+from plumbob.trainers.online.online_input import OnlineInput
+from plumbob.trainers.online.online_loop import OnlineState, commit, learn, publish
+from plumbob.trainers.online.recorder import OnlineRecorder
 
 NUM_TOKENS = 2048
 """Of a response."""
@@ -87,11 +87,11 @@ def measure(num_responses: int, num_workers: int, folder: Path) -> DriverCost:
     run, traffic = _run(num_responses), Traffic()
     with started_or_joined(ClusterSettings()), MetricsLog(folder, Unheard()) as log:
         workers = open_fleet(num_workers, NUM_TOKENS, run.rollout.chunk_size, SCORE_CHUNK, traffic)
-        state = PpoState(run, PpoInput(_prompts(run), 0, ()))
+        state = OnlineState(run, OnlineInput(_prompts(run), 0, ()))
         checkpoints = Checkpoints(folder / "checkpoints", 1)
         costs: list[tuple[float, float]] = []
         before = resident_mib("VmRSS")
-        with PpoRecorder("ppo", run.ppo, folder, log, Unheard()) as recorder:
+        with OnlineRecorder("ppo", run.online, folder, log, Unheard()) as recorder:
             publish(workers, state, recorder)
             collector = Collector(run, state.cursor, workers.samplers, workers.scorer, state.ledger, recorder.phase)
 
@@ -124,14 +124,14 @@ def measure(num_responses: int, num_workers: int, folder: Path) -> DriverCost:
     )
 
 
-def _run(num_responses: int) -> PpoRun:
+def _run(num_responses: int) -> OnlineRun:
     """PPO with a critic, one optimizer step a step, as the defaults have the rest."""
-    return PpoRun(
+    return OnlineRun(
         data=PromptDataSettings(prompts="unused"),
         policy=AlignedPolicySettings(model="unused"),
         reward=ScorerSettings(model="unused"),
         rollout=RolloutSettings(max_tokens=NUM_TOKENS),
-        ppo=PpoSettings(
+        online=OnlineSettings(
             num_steps=100,
             prompts_per_step=num_responses // SAMPLES_PER_PROMPT,
             samples_per_prompt=SAMPLES_PER_PROMPT,
@@ -141,9 +141,9 @@ def _run(num_responses: int) -> PpoRun:
     )
 
 
-def _prompts(run: PpoRun) -> tuple[EncodedPrompt, ...]:
+def _prompts(run: OnlineRun) -> tuple[EncodedPrompt, ...]:
     """As many as a step takes, of ordinary text."""
-    ids = np.random.default_rng(0).integers(0, 32_000, (run.ppo.prompts_per_step, PROMPT_TOKENS)).astype(np.int32)
+    ids = np.random.default_rng(0).integers(0, 32_000, (run.online.prompts_per_step, PROMPT_TOKENS)).astype(np.int32)
     return tuple(EncodedPrompt(f"p{place}", f"{place} " * PROMPT_TOKENS, own) for place, own in enumerate(ids))
 
 

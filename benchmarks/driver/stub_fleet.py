@@ -19,7 +19,7 @@ from plumbob.cluster.worker_groups import LearnerGroup, SamplerGroup, SamplersAp
 from plumbob.configs.settings.workers import ClusterSettings
 from plumbob.core.errors import RunFailed
 from plumbob.models.adapter import Adapter
-from plumbob.trainers.online.ppo import PpoWorkers
+from plumbob.trainers.online.online_loop import OnlineWorkers
 
 NO_LOG = Path("/nonexistent")
 TIMEOUT_S = 600.0
@@ -75,7 +75,7 @@ class StubLearners(LearnerGroup):
         return Adapter(version, {}, {})
 
 
-def open_fleet(num_workers: int, num_tokens: int, chunk_size: int, score_chunk: int, traffic: Traffic) -> PpoWorkers:
+def open_fleet(num_workers: int, num_tokens: int, chunk_size: int, score_chunk: int, traffic: Traffic) -> OnlineWorkers:
     """So many rollout workers, scorers and learner ranks each."""
 
     def pool(role: WorkerRole, kind: type, *arguments: Any) -> Pool:
@@ -88,7 +88,7 @@ def open_fleet(num_workers: int, num_tokens: int, chunk_size: int, score_chunk: 
         Actor(f"learner-{rank}", CallTarget(ranks, traffic, is_learner=True, first=(rank, num_workers)), NO_LOG)
         for rank in range(num_workers)
     ]
-    return PpoWorkers(
+    return OnlineWorkers(
         SamplersApart(SamplerGroup(pool("rollout", StubSamplers, num_tokens), chunk_size, lambda: None)),
         ScorerGroup(pool("scorer", StubScorers), score_chunk),
         StubLearners(actors, TIMEOUT_S, lambda: None, lambda: None),

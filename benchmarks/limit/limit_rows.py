@@ -84,7 +84,7 @@ def async_rows(material: Material, folder: Path, repeats: int) -> Iterator[Row]:
     steps, larger = [], []
     for _ in range(repeats):
         by_turns = run_plumbob(work, folder / "by-turns", apart)
-        beside = run_plumbob(work, folder / "beside", apart | {"ppo.max_staleness": "1"})
+        beside = run_plumbob(work, folder / "beside", apart | {"online.max_staleness": "1"})
         halves = [sum(map(by_turns.phase_s, names)) for names in (SAMPLES, LEARNS)]
         steps.append(median(beside.steps[1:]))
         larger.append(max(halves))

@@ -21,7 +21,7 @@ class IdleShares(NamedTuple):
 
 
 def idle_of(record: StepRecord) -> IdleShares | None:
-    """Who waited in a step of PPO; None for a step of another stage."""
+    """Who waited in an online step; None for a step of another stage."""
     total = sum(record.seconds.values())
     idle_s = sampler_idle_s(record.metrics)
     if idle_s is None or total <= 0:

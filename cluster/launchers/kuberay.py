@@ -38,7 +38,7 @@ from plumbob.cluster.launchers.kubernetes_objects import (
 from plumbob.cluster.launchers.launcher import LauncherOption
 from plumbob.cluster.launchers.pod_groups import PodGroup, pod_groups
 from plumbob.cluster.resources import ResourceAmount, ResourceNeed, resource_needs
-from plumbob.configs.runs import AnyRun, PipelineRun, PpoRun
+from plumbob.configs.runs import AnyRun, OnlineRun, PipelineRun
 from plumbob.configs.settings.kuberay import TAINT, KubeRaySettings
 from plumbob.configs.settings.workers import AutoscaleSettings
 from plumbob.core.errors import UserError
@@ -146,9 +146,9 @@ def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: s
 
 
 def autoscale_of(config: AnyRun) -> AutoscaleSettings | None:
-    """Of the run's rollout workers: only steps of PPO change their number."""
+    """Of the run's rollout workers: only online steps change their number."""
     match config:
-        case PpoRun() | PipelineRun():
+        case OnlineRun() | PipelineRun():
             return config.rollout.autoscale
         case _:
             return None

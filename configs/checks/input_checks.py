@@ -36,7 +36,7 @@ def check_no_environment(rollout: RolloutSettings, kind: str) -> None:
     if rollout.environment is not None:
         raise ValueError(
             f"rollout.environment in a run of kind {kind}: its prompts' rows, which an environment is opened with, do "
-            f"not come so far; use it in a run of kind ppo or eval"
+            f"not come so far; use it in a run of kind online or eval"
         )
 
 

@@ -30,7 +30,7 @@ def check_float32_copy(policy: PolicyBaseSettings, learner: LearnerSettings) -> 
 def check_critic(tuning: AnyTuning, setting: str = "policy.tuning", estimator: Estimator | None = None) -> None:
     """`estimator`: of an online run; others have no critic."""
     if isinstance(tuning, WeightTuning) and tuning.critic == "head" and not isinstance(estimator, Gae):
-        who = "a run of sft, dpo or kto" if estimator is None else f"ppo.estimator.kind={estimator.kind}"
+        who = "a run of sft, dpo or kto" if estimator is None else f"online.estimator.kind={estimator.kind}"
         raise ValueError(f"{setting}.critic=head: {who} has no critic; leave {setting}.critic out")
 
 

@@ -2,7 +2,7 @@
 
 from plumbob.configs.settings.algorithms import RANKED, Distillation, NoImportance
 from plumbob.configs.settings.models import FrozenPolicySettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.tuning.weights import WeightTuning
 from plumbob.configs.settings.workers import RolloutSettings, VllmEngine
@@ -22,7 +22,7 @@ def check_published(tuning: AnyTuning, rollout: RolloutSettings) -> None:
         raise ValueError(f"rollout.adapter=lora: {kind} publishes no adapter; leave rollout.adapter out")
 
 
-def check_quantised_base(policy: FrozenPolicySettings, rollout: RolloutSettings, ppo: PpoSettings) -> None:
+def check_quantised_base(policy: FrozenPolicySettings, rollout: RolloutSettings, online: OnlineSettings) -> None:
     """Where the sampler's weights are not the learner's, something must correct for it."""
     is_stored, quantization = rollout.quantised_base == "stored", policy.quantization
     sampled = "rollout.quantised_base=stored"
@@ -38,11 +38,11 @@ def check_quantised_base(policy: FrozenPolicySettings, rollout: RolloutSettings,
             return
         sampled = f"policy.quantization.compute_dtype={quantization.compute_dtype} beside policy.dtype={policy.dtype}"
         instead = f"policy.quantization.compute_dtype={policy.dtype}"
-    estimator = ppo.estimator
+    estimator = online.estimator
     is_ranked, is_kl = isinstance(estimator, RANKED), isinstance(estimator, Distillation) and estimator.form == "full"
     unread = {
-        "ppo.importance.kind=none": isinstance(ppo.importance, NoImportance),
-        f"ppo.estimator.kind={estimator.kind}": is_ranked or is_kl,
+        "online.importance.kind=none": isinstance(online.importance, NoImportance),
+        f"online.estimator.kind={estimator.kind}": is_ranked or is_kl,
     }
     for uncorrected in (key for key, is_set in unread.items() if is_set):
         raise ValueError(

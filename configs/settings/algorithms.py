@@ -83,8 +83,8 @@ class Distillation(Settings):
     def _check_gamma(self) -> Self:
         if self.form == "full" and self.gamma:
             raise ValueError(
-                f"ppo.estimator.gamma={self.gamma:g} with ppo.estimator.form=full: its loss is of each token by "
-                f"itself; set ppo.estimator.gamma=0, or ppo.estimator.form=sampled"
+                f"online.estimator.gamma={self.gamma:g} with online.estimator.form=full: its loss is of each token by "
+                f"itself; set online.estimator.gamma=0, or online.estimator.form=sampled"
             )
         return self
 
@@ -116,7 +116,12 @@ GROUPED = ReinforcePlusPlusBaseline | Rloo | Grpo | DrGrpo | RANKED
 
 def algorithm_of(estimator: Estimator) -> str:
     """What people call the objective with that estimator: its kind, or `ppo` where it is PPO's own."""
-    return "ppo" if isinstance(estimator, Gae) else estimator.kind
+    return algorithm_with(estimator.kind)
+
+
+def algorithm_with(estimator_kind: str) -> str:
+    """As `algorithm_of`, of the estimator's kind alone."""
+    return "ppo" if estimator_kind == "gae" else estimator_kind
 
 
 def critic_of(estimator: Estimator) -> Gae | None:
@@ -182,13 +187,13 @@ class KlPlacementSettings(Settings):
     def _check(self) -> Self:
         if self.place == "loss" and self.estimate == "k1":
             raise ValueError(
-                "ppo.kl.place=loss with ppo.kl.estimate=k1: its gradient is zero in expectation, so that nothing would "
-                "hold the policy; set ppo.kl.estimate=k2 or k3, or ppo.kl.place=reward"
+                "online.kl.place=loss with online.kl.estimate=k1: its gradient is zero in expectation, so that nothing "
+                "would hold the policy; set online.kl.estimate=k2 or k3, or online.kl.place=reward"
             )
         if self.place == "reward" and self.estimate != "k1":
             raise ValueError(
-                f"ppo.kl.place=reward with ppo.kl.estimate={self.estimate}: as a reward it leads to a policy that is "
-                f"not the KL-regularised optimum, or to none; set ppo.kl.estimate=k1, or ppo.kl.place=loss"
+                f"online.kl.place=reward with online.kl.estimate={self.estimate}: as a reward it leads to a policy "
+                "that is not the KL-regularised optimum, or to none; set online.kl.estimate=k1, or online.kl.place=loss"
             )
         return self
 
@@ -281,8 +286,9 @@ class ShapingSettings(Settings):
 class DynamicSamplingSettings(Settings):
     """Groups that the scorer rewards alike; other prompts are sampled in their place (arXiv 2503.14476).
 
-    Looked at is the scorer's total as `ppo.shaping` scales and clips it, of the responses that are learnt from: a group
-    that differs only in what length or a missing end costs has nothing to teach about the task, and would teach that.
+    Looked at is the scorer's total as `online.shaping` scales and clips it, of the responses learnt from: a
+    group that differs only in what length or a missing end costs has nothing to teach about the task, and would teach
+    that.
     The paper has no KL. With one, prompts whose responses are all rewarded alike are no longer held to the reference.
     After `max_rounds` rounds of sampling the step is filled up with such groups all the same.
     """

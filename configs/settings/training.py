@@ -168,7 +168,7 @@ class KtoSettings(EpochSettings):
     """Of bad responses in the loss."""
 
 
-class PpoSettings(OptimizerSettings):
+class OnlineSettings(OptimizerSettings):
     """Policy gradients on sampled responses, in the form of PPO (Schulman et al. 2017, arXiv 1707.06347)."""
 
     learning_rate: LearningRate = 5e-4

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NAME = "config"
 ABOUT = "list the settings, each with its type, default and meaning"
-EXAMPLE = "plumbob config ppo.kl --kind ppo"
+EXAMPLE = "plumbob config online.kl --kind online"
 
 NUM_NEAR = 3
 """Keys that are suggested for one that there is not."""
@@ -31,7 +31,7 @@ MAX_WIDTH = 110
 
 
 def add_options(parser: ArgumentParser) -> None:
-    key = parser.add_argument("key", metavar="KEY", nargs="?", help="only this setting or those below it, as ppo.kl")
+    key = parser.add_argument("key", metavar="KEY", nargs="?", help="only this setting or those below it, as online.kl")
     completed_by(setting_names, key)
     parser.add_argument("--kind", metavar="KIND", help="only settings of this kind of run, such as dpo")
     add_json(parser)

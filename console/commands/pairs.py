@@ -53,7 +53,7 @@ def run(arguments: Namespace) -> int:
         raise UserError(
             f"{journal}: of {found.num_prompts} prompts from step {arguments.from_step} on none has two responses that "
             f"end, say something and are {arguments.margin:g} or more apart: give a lower --margin or --from-step, or "
-            "sample more responses to each prompt (ppo.samples_per_prompt)"
+            "sample more responses to each prompt (online.samples_per_prompt)"
         )
     path = arguments.output or folder / PAIRS_FILE
     with from_outside(f"{path}: the pairs cannot be written", "give --output=FILE in a folder that can be written"):

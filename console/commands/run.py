@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAME = "run"
 ABOUT = "run the stages that CONFIG describes"
-EXAMPLE = "plumbob run toy ppo.num_steps=5"
+EXAMPLE = "plumbob run toy online.num_steps=5"
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from plumbob.console.first_settings.first_answers import COLUMN, MEANINGS, Answers
 
 ONLINE = ("ppo", "rloo", "grpo")
-KINDS: Mapping[str, str] = {"ipo": "dpo", "simpo": "dpo", "orpo": "dpo", "rloo": "ppo", "grpo": "ppo"}
+KINDS: Mapping[str, str] = {
+    "ipo": "dpo",
+    "simpo": "dpo",
+    "orpo": "dpo",
+    "ppo": "online",
+    "rloo": "online",
+    "grpo": "online",
+}
 """Method -> the kind of run, where it is called otherwise."""
 
 ROWS: Mapping[str, str] = {
@@ -165,7 +172,7 @@ def _online(method: str, is_try: bool) -> str:
     samples = {"ppo": 1, "rloo": 4, "grpo": 4 if is_try else 16}[method]
     prompts = 8 if is_try or method == "grpo" else 64 if method == "ppo" else 16
     return f"""\
-ppo:
+online:
   learning_rate: 1.0e-4
   num_steps: {5 if is_try else 100:<11} # each samples, scores, learns and publishes a new policy
   prompts_per_step: {prompts}

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE, config_of, configured_stage
 from plumbob.console.report.before_after import before_after_section
 from plumbob.console.report.curves import charts_of, figure_of
 from plumbob.console.report.data_report_page import write_data_page
@@ -56,7 +56,7 @@ def write_report(run_dir: Path) -> Path:
     stages = _read_stages(run_dir, order)
     records = [record for stage in stages for record in stage.records]
     with _made_of(run_dir / RESOLVED_FILE):
-        config = resolved.get("config", {})
+        config = config_of(resolved)
         title = f"{summary.get('name') or config.get('name') or run_dir.name}"
         heading = f"<h1>{escape(title)}</h1>{_lead(summary, config)}{question_section(config)}"
         reproduction = reproduction_section(config, resolved, inputs)
@@ -127,7 +127,7 @@ def _curves_of(stage: _Stage, is_alone: bool) -> str:
 
 def _lead(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     facts = [
-        f"{_kind(config) or summary.get('kind', 'run')} run",
+        f"{configured_stage(config) or summary.get('kind', 'run')} run",
         f"seed {config.get('seed', summary.get('seed', 0))}",
     ]
     if "seconds_total" in summary:
@@ -135,13 +135,6 @@ def _lead(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if not summary:
         facts.append("not finished")
     return f'<p class="lead">{escape(" · ".join(facts))}</p>'
-
-
-def _kind(config: Mapping[str, Any]) -> str | None:
-    """What was asked for: of policy gradients the algorithm, as the estimator is called."""
-    kind: str | None = config.get("kind")
-    estimator = config["ppo"]["estimator"]["kind"] if kind == "ppo" and "ppo" in config else None
-    return estimator if estimator not in (None, "gae") else kind
 
 
 def _summary_section(summary: Mapping[str, Any]) -> str:

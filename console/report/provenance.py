@@ -20,7 +20,7 @@ QUESTIONS: Mapping[str, str] = {
     "reward": "How well does {model} learn which responses people prefer in {data}?",
     "dpo": "Does {model} come to prefer the chosen responses of {data}?",
     "kto": "Does {model} come to write as the good responses of {data}, and not as the bad ones?",
-    "ppo": "Does {model} earn more of {reward} on {data}, and how far does it move for that?",
+    "online": "Does {model} earn more of {reward} on {data}, and how far does it move for that?",
     "pipeline": "Does what people prefer make {model} better, and which way does it best?",
     "eval": "How good is {model}?",
 }

@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from plumbob.configs.renamed_keys import with_new_names
-from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE, config_of
 from plumbob.configs.runs import RUN_KINDS
 from plumbob.configs.setting_docs import NUMBER, described_settings
-from plumbob.console.web.run_files.run_content import at, json_lines, last_lines, read_object, text_at
+from plumbob.console.web.run_files.run_content import json_lines, last_lines, read_object, text_at
 from plumbob.console.web.run_files.run_index import RunPlace
 from plumbob.console.web.verified_settings import VERIFIED_FILE, proofs_of
 
@@ -28,10 +26,7 @@ def run_config(place: RunPlace) -> dict[str, Any]:
     """Damaged settings are none, and named in `damaged`."""
     damaged: list[str] = []
     resolved = read_object(place.file(RESOLVED_FILE), damaged)
-    config = at(resolved, "config")
-    config = config if isinstance(config, Mapping) else {}
-    with suppress(KeyError, TypeError, ValueError, AttributeError):  # Of a damaged file: shown as it is.
-        config = with_new_names(config)
+    config = config_of(resolved)
     flat = dict(list(_flat(config, ""))[:MAX_SETTINGS])
     known = _known(text_at(config, "kind") or "", flat)
     return {

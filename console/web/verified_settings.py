@@ -87,9 +87,9 @@ ALL_ELSE: Mapping[str, Wanted] = {}
 
 
 def _online(estimator: str, place: str, loss: str = "clipped", **needs: Wanted) -> dict[str, Wanted]:
-    """`a__b` is the key `ppo.a.b`."""
-    named = {f"ppo.{name.replace('__', '.')}": value for name, value in needs.items()}
-    first = {"ppo.estimator.kind": estimator, "ppo.kl.place": place, "ppo.policy_loss.kind": loss}
+    """`a__b` is the key `online.a.b`."""
+    named = {f"online.{name.replace('__', '.')}": value for name, value in needs.items()}
+    first = {"online.estimator.kind": estimator, "online.kl.place": place, "online.policy_loss.kind": loss}
     return {**first, **named}
 
 
@@ -144,68 +144,70 @@ PROVEN = (
         "clip-higher (DAPO)",
         "RLOO, ratios from 0.8 to 1.28, two updates a step, k1 in the reward, 40 responses",
         OPTIMUM,
-        {"ppo.policy_loss.kind": "clipped", "ppo.policy_loss.clip_range_high": GIVEN},
+        {"online.policy_loss.kind": "clipped", "online.policy_loss.clip_range_high": GIVEN},
     ),
     ProvenSettings(
         "GSPO",
         "Dr. GRPO's advantages, two updates a step, k2 in the loss, groups of 4",
         FIXED_POINT,
-        {"ppo.policy_loss.kind": "gspo"},
+        {"online.policy_loss.kind": "gspo"},
     ),
     ProvenSettings(
         "CISPO",
         "RLOO, weights up to 1.1, two updates a step, k1 in the reward, 40 responses",
         OPTIMUM,
-        {"ppo.policy_loss.kind": "cispo"},
+        {"online.policy_loss.kind": "cispo"},
     ),
     ProvenSettings(
         "cut responses left out (DAPO)",
         "RLOO, k1 in the reward, 13 of 40 responses end: these, given that one does",
         OPTIMUM,
-        {"ppo.mask_truncated": True},
+        {"online.mask_truncated": True},
     ),
     ProvenSettings(
         "soft overlong penalty (DAPO)",
         "RLOO, k1 in the reward, 40 responses, of which those of 2 tokens pay 1/4 and of 3 pay 1/2",
         OPTIMUM,
-        {"ppo.shaping.overlong_penalty.penalty": GIVEN},
+        {"online.shaping.overlong_penalty.penalty": GIVEN},
     ),
     ProvenSettings(
         "distillation",
         "full KL, 40 responses",
         TAUGHT,
-        {"ppo.estimator.kind": "distillation", "ppo.estimator.form": "full"},
+        {"online.estimator.kind": "distillation", "online.estimator.form": "full"},
     ),
     ProvenSettings(
         "distillation",
         "sampled tokens, 40 responses",
         TAUGHT,
-        {"ppo.estimator.kind": "distillation", "ppo.estimator.form": "sampled", "ppo.estimator.gamma": 0.0},
+        {"online.estimator.kind": "distillation", "online.estimator.form": "sampled", "online.estimator.gamma": 0.0},
     ),
     ProvenSettings(
         "distillation",
         "sampled tokens and what follows (gamma 1), 40 responses",
         TAUGHT,
-        {"ppo.estimator.kind": "distillation", "ppo.estimator.form": "sampled", "ppo.estimator.gamma": 1.0},
+        {"online.estimator.kind": "distillation", "online.estimator.form": "sampled", "online.estimator.gamma": 1.0},
     ),
     ProvenSettings(
         "distillation",
         "full KL, two teachers by the prompt's row, 40 responses",
         TAUGHT,
-        {"ppo.estimator.kind": "distillation", "teachers_by": GIVEN},
+        {"online.estimator.kind": "distillation", "teachers_by": GIVEN},
     ),
-    ProvenSettings("RAFT", "best of 2, k1 in the reward, 13 responses", OPTIMUM, {"ppo.estimator.kind": "best-of-n"}),
+    ProvenSettings(
+        "RAFT", "best of 2, k1 in the reward, 13 responses", OPTIMUM, {"online.estimator.kind": "best-of-n"}
+    ),
     ProvenSettings(
         "online DPO",
         "best against worst of 4, k1 in the reward, 13 responses",
         OPTIMUM,
-        {"ppo.estimator.kind": "online-dpo", "ppo.estimator.loss.kind": "dpo"},
+        {"online.estimator.kind": "online-dpo", "online.estimator.loss.kind": "dpo"},
     ),
     ProvenSettings(
         "online DPO",
         "IPO's loss, best against worst of 4, ranked by reward alone, 13 responses",
         FIXED_POINT,
-        {"ppo.estimator.kind": "online-dpo", "ppo.estimator.loss.kind": "ipo"},
+        {"online.estimator.kind": "online-dpo", "online.estimator.loss.kind": "ipo"},
     ),
     ProvenSettings("DPO", "exact pairs", OF_LABELS, _pairs("dpo")),
     ProvenSettings("DPO", "64 drawn labels a pair", OF_LABELS, _pairs("dpo")),

@@ -104,7 +104,7 @@ def _labels(found: Mapping[str, Any] | None) -> Iterator[str]:
         found["longer_wins"],
         "the longer response is preferred",
         "a reward model can learn length in place of quality: hold pairs of like length out to measure it on, "
-        "and set ppo.shaping.length_penalty or a loss that is normalised by length",
+        "and set online.shaping.length_penalty or a loss that is normalised by length",
     )
     for name, bias in found["longer_wins_by_annotator"].items():
         yield from _bias(bias, f"annotator {name} prefers the longer response", "compare with the others")

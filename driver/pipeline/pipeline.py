@@ -9,8 +9,8 @@ from typing import Any
 from plumbob.configs.runs import (
     DpoRun,
     EvalRun,
+    OnlineRun,
     PipelineRun,
-    PpoRun,
     PretrainEncoderRun,
     PretrainRun,
     RewardRun,
@@ -86,7 +86,7 @@ def stage_folders(run: PipelineRun, folder: Path) -> StageFolders:
 
 def online_stage(run: PipelineRun, folder: Path) -> str:
     """What its stage of online alignment is called: as its algorithm is, or `ppo` where an older run called it that."""
-    return "ppo" if (folder / "ppo").exists() else algorithm_of(run.ppo.estimator)
+    return "ppo" if (folder / "ppo").exists() else algorithm_of(run.online.estimator)
 
 
 class Pipeline:
@@ -147,8 +147,8 @@ class Pipeline:
             reward_training=self._run.reward_training,
         )
 
-    def online(self) -> PpoRun:
-        return PpoRun(
+    def online(self) -> OnlineRun:
+        return OnlineRun(
             name=self.online_stage,
             **self._common,
             data=PromptDataSettings(
@@ -160,7 +160,7 @@ class Pipeline:
             reward=self._run.reward.trained(self._folders.reward_model),
             bias=self._run.bias,
             rollout=self._run.rollout,
-            ppo=self._run.ppo,
+            online=self._run.online,
         )
 
     def dpo(self) -> DpoRun:

@@ -79,7 +79,7 @@ def pipeline_sizes(
         **_of_encoder(run, corpus, pairs),
         "sft": _learnt([(one,) for one in shown.records], run.sft, run.seed),
         "dpo": _learnt(sides.records, run.dpo, run.seed),
-        algorithm_of(run.ppo.estimator): LearnerRows(max(map(len, ids)) + run.rollout.max_tokens),
+        algorithm_of(run.online.estimator): LearnerRows(max(map(len, ids)) + run.rollout.max_tokens),
     }
     return InputSizes(tuple(inputs), learnt)
 

@@ -9,8 +9,8 @@ from plumbob.configs.runs import (
     DpoRun,
     EvalRun,
     KtoRun,
+    OnlineRun,
     PipelineRun,
-    PpoRun,
     PretrainEncoderRun,
     PretrainRun,
     RewardRun,
@@ -18,7 +18,7 @@ from plumbob.configs.runs import (
 )
 from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
-from plumbob.configs.settings.training import EpochSettings, EvaluationSettings, PpoSettings
+from plumbob.configs.settings.training import EpochSettings, EvaluationSettings, OnlineSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.driver.input_sizes.learner_rows import MicroBatchShape
 from plumbob.driver.input_sizes.token_lengths import InputTokens
@@ -118,7 +118,7 @@ class OnlineArithmetic:
             f"{_times(chunks, 'chunk')} of up to rollout.chunk_size={self.chunk_size} over "
             f"{_times(self.num_samplers, 'rollout worker')}",
             f"  learnt: {self.num_responses:,} x {_times(self.num_epochs, 'epoch')} / "
-            f"ppo.minibatch_size={self.minibatch_size} = {_times(self.num_updates, 'optimizer step')} of "
+            f"online.minibatch_size={self.minibatch_size} = {_times(self.num_updates, 'optimizer step')} of "
             f"{self.rows_of_update} {rows} = {_times(self.num_ranks, 'rank')} x {each}: "
             f"{_times(-(-each // of_longest), 'micro-batch')} of learner.micro_batch_size={of_longest}, or fewer where "
             f"responses are short",
@@ -175,8 +175,8 @@ class _Arithmetic:
                 yield self.offline(run.stage, "dpo", "pairs", run.dpo)
             case KtoRun():
                 yield self.offline(run.stage, "kto", "responses", run.kto)
-            case PpoRun():
-                yield self.online(run.stage, run.ppo, run.rollout)
+            case OnlineRun():
+                yield self.online(run.stage, run.online, run.rollout)
             case EvalRun():
                 if run.policy is not None:
                     yield self.evaluation(run.evaluation, run.rollout)
@@ -192,7 +192,7 @@ class _Arithmetic:
             yield self.offline("pretrain-encoder", "pretrain_encoder", "blocks", run.pretrain_encoder)
         yield self.offline("sft", "sft", "records", run.sft)
         yield self.offline("reward", "reward_training", "pairs", run.reward_training)
-        yield self.online(algorithm_of(run.ppo.estimator), run.ppo, run.rollout)
+        yield self.online(algorithm_of(run.online.estimator), run.online, run.rollout)
         yield self.offline("dpo", "dpo", "pairs", run.dpo)
         yield self.evaluation(run.evaluation, run.rollout, of_heldout=True)
 
@@ -214,23 +214,23 @@ class _Arithmetic:
             rows.widest(learner),
         )
 
-    def online(self, stage: str, ppo: PpoSettings, rollout: RolloutSettings) -> OnlineArithmetic:
+    def online(self, stage: str, online: OnlineSettings, rollout: RolloutSettings) -> OnlineArithmetic:
         return OnlineArithmetic(
             stage,
             self.num_used("data.prompts"),
-            ppo.num_steps,
-            ppo.prompts_per_step,
-            ppo.samples_per_prompt,
-            ppo.num_epochs,
-            ppo.minibatch_size,
-            ppo.rows_per_update,
-            ppo.updates_per_step,
+            online.num_steps,
+            online.prompts_per_step,
+            online.samples_per_prompt,
+            online.num_epochs,
+            online.minibatch_size,
+            online.rows_per_update,
+            online.updates_per_step,
             self.learner.num_workers,
             self.learner.micro_batch_size,
             rollout.num_workers,
             rollout.chunk_size,
             rollout.max_tokens,
-            ppo.dynamic_sampling is not None,
+            online.dynamic_sampling is not None,
         )
 
     def evaluation(

@@ -13,8 +13,8 @@ from plumbob.configs.runs import (
     EvalRun,
     KtoRun,
     LearnerRun,
+    OnlineRun,
     PipelineRun,
-    PpoRun,
     PretrainEncoderRun,
     PretrainRun,
     RewardRun,
@@ -25,7 +25,7 @@ from plumbob.configs.settings.data import LengthSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.reward_parts import ModelPart
 from plumbob.configs.settings.rewards import RewardGroupSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.workers import (
     LearnerRankSettings,
     LearnerSettings,
@@ -63,7 +63,7 @@ from plumbob.models.sizes.memory import (
 from plumbob.rollout.samplers.open_sampler import adapter_serving
 from plumbob.rollout.samplers.sampler import NUM_HELD
 from plumbob.trainers.offline import dpo, kto
-from plumbob.trainers.online.ppo_input import roles_of
+from plumbob.trainers.online.online_input import roles_of
 
 RESPONSES_OF_A_PAIR = 2
 
@@ -127,11 +127,11 @@ class _Stages:
                 roles = dpo.roles_of(run.dpo.loss) if isinstance(run, DpoRun) else kto.ROLES
                 shape = self.shape(run.stage, learner, _most_tokens(policy, run.data))
                 yield "learner", policy_learner(policy, roles, run.learner, shape, rows)
-            case PpoRun():
+            case OnlineRun():
                 policy = expected_policy(run.policy.ref, run.policy.tuning)
                 most = min(policy.num_positions, run.data.max_prompt_tokens + run.rollout.max_tokens)
                 shape, predicted = self.shape(run.stage, learner, most), run.rollout.max_tokens
-                own = _online(policy, run.ppo, run.learner, shape, predicted, self.longest(run.stage, most))
+                own = _online(policy, run.online, run.learner, shape, predicted, self.longest(run.stage, most))
                 yield "learner", with_teachers(own, policy, run.teacher_refs, run.learner, shape, predicted)
                 yield "rollout", _sampler(policy, run.rollout, run.data.max_prompt_tokens)
                 if run.reward is not None:
@@ -157,7 +157,7 @@ class _Stages:
         tuned, aligned = (expected_policy(run.policy.ref, tuning, dtype) for tuning in tunings)
         most = _most_tokens(aligned, data)
         sampled = min(aligned.num_positions, data.max_prompt_tokens + run.rollout.max_tokens)
-        algorithm = algorithm_of(run.ppo.estimator)
+        algorithm = algorithm_of(run.online.estimator)
         # The reward model is calibrated on what the first rollout workers sample.
         samplers: dict[WorkerRole, MemoryEstimate] = {"rollout": _sampler(aligned, run.rollout, data.max_prompt_tokens)}
         left: dict[WorkerRole, MemoryEstimate] = {**samplers, "scorer": _scorer(run.reward)}
@@ -165,7 +165,7 @@ class _Stages:
         scored = _times(RESPONSES_OF_A_PAIR, self.shape("reward", learner, run.reward.max_tokens))
         shape = self.shape(algorithm, learner, sampled)
         longest = self.longest(algorithm, sampled)
-        online = _online(aligned, run.ppo, learner, shape, run.rollout.max_tokens, longest)
+        online = _online(aligned, run.online, learner, shape, run.rollout.max_tokens, longest)
         roles, shape = dpo.roles_of(run.dpo.loss), self.shape("dpo", learner, most)
         pairs = policy_learner(aligned, roles, learner, shape, RESPONSES_OF_A_PAIR)
         return {
@@ -215,16 +215,16 @@ def _times(number: int, shape: MicroBatchShape) -> MicroBatchShape:
 
 def _online(
     policy: ExpectedPolicy,
-    ppo: PpoSettings,
+    online: OnlineSettings,
     learner: LearnerSettings,
     shape: MicroBatchShape,
     num_predicted: int,
     longest: int,
 ) -> MemoryEstimate:
     """`longest`: tokens of the longest row, as which each of a rank's rows of a step is padded."""
-    rows = RESPONSES_OF_A_PAIR if isinstance(ppo.estimator, OnlineDpo) else 1
-    rank = policy_learner(policy, roles_of(ppo.estimator), learner, shape, rows, num_predicted)
-    return with_experience(rank, -(-ppo.samples_per_step // learner.num_workers) * longest)
+    rows = RESPONSES_OF_A_PAIR if isinstance(online.estimator, OnlineDpo) else 1
+    rank = policy_learner(policy, roles_of(online.estimator), learner, shape, rows, num_predicted)
+    return with_experience(rank, -(-online.samples_per_step // learner.num_workers) * longest)
 
 
 def _sampler(policy: ExpectedPolicy, rollout: RolloutSettings, max_prompt_tokens: int) -> MemoryEstimate:

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.configs.renamed_keys import with_new_names
+from plumbob.configs.resolved_copy import RESOLVED_FILE, configured_stage
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.driver.run_folder.folder import EVENTS_FILE, LOGS_FOLDER, STATUS_FILE, SUMMARY_FILE
@@ -88,7 +89,7 @@ def listed_run(folder: Path) -> ListedRun:
     try:
         resolved, status, summary = (_read(folder / name) for name in (RESOLVED_FILE, STATUS_FILE, SUMMARY_FILE))
         with from_outside(f"{folder}: its files are not as a run writes them"):
-            kind = str(resolved["config"]["kind"])
+            kind = configured_stage(with_new_names(resolved["config"])) or str(resolved["config"]["kind"])
             stages = dict(summary.get("stages", {}))
             result = next((dict(stage) for stage in reversed(stages.values()) if _is_result(stage)), {})
             state, why = _state(folder, is_finished=bool(summary))

@@ -8,7 +8,7 @@ from typing import Any
 
 from plumbob.configs.paths import ADAPTER_CONFIG_FILE
 from plumbob.configs.renamed_keys import with_new_names
-from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE, configured_stage
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.driver.run_folder.folder import INPUTS_FILE, MODELS_FILE, SUMMARY_FILE
 from plumbob.models.library.base_digest import digest_of_base
@@ -60,7 +60,7 @@ def record_of(policy: Path) -> RunRecord | None:
     )
     with _as_written(run):
         config = with_new_names(resolved["config"])
-        stage = config["kind"] if result.parent == run else result.parent.name
+        stage = configured_stage(config) if result.parent == run else result.parent.name
         stages = summary.get("stages", {})
         # The stage of a run that is one is called by what was asked for, such as grpo.
         if stage not in stages and result.parent == run and len(stages) == 1:

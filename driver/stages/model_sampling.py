@@ -1,4 +1,4 @@
-"""Rollout workers that sample from a given model or adapter, outside the loop of PPO."""
+"""Rollout workers that sample from a given model or adapter, outside the online loop."""
 
 from collections.abc import Sequence
 from dataclasses import replace

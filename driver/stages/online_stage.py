@@ -1,4 +1,4 @@
-"""The stage of online alignment: rollout workers, scorers and learners are started concurrently, then PPO."""
+"""The stage of online alignment: rollout workers, scorers and learners are started concurrently, then the loop."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from plumbob.cluster.session import Session
 from plumbob.cluster.worker_groups import SamplersApart, ScorerHere
 from plumbob.configs.checks.input_checks import has_environment_part
 from plumbob.configs.checks.objective_checks import check_gold_reward
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.rewards import RuleReward
 from plumbob.core.disk_errors import replace_text
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
@@ -31,9 +31,9 @@ from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.monitors import monitor_result
-from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
-from plumbob.trainers.online.ppo_input import PpoInput, open_trainable_policy, prepare_ppo
-from plumbob.trainers.online.recorder import PpoRecorder, ppo_summary, steps_on_disk
+from plumbob.trainers.online.online_input import OnlineInput, open_trainable_policy, prepare_online
+from plumbob.trainers.online.online_loop import OnlineState, OnlineWorkers, run_online, run_online_asynchronous
+from plumbob.trainers.online.recorder import OnlineRecorder, online_summary, steps_on_disk
 
 NO_SECOND_REWARD_MODEL = (
     "over-optimisation is not watched: there is no gold_reward.model, a reward model that nothing learns from"
@@ -46,8 +46,8 @@ UNUSED_ENVIRONMENT = (
 
 SAMPLES_FROM_STORED = (
     "rollout workers sample from the weights as they are stored, and the learners compute with them in 4 bits: the "
-    "first step measures how far apart the two are (sampler_gap_mean), ppo.importance corrects for it, and past "
-    "ppo.monitors.sampler_gap.bound the run says so, or ends"
+    "first step measures how far apart the two are (sampler_gap_mean), online.importance corrects for it, and past "
+    "online.monitors.sampler_gap.bound the run says so, or ends"
 )
 
 BIAS_FILE = "reward_bias.json"
@@ -57,27 +57,27 @@ Rule = Callable[[str, str], float]
 """(prompt, response) -> how good the response is."""
 
 
-def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
+def prepare(run: OnlineRun, rule: Rule | None = None) -> PreparedStage:
     """Read and check the input. Raises UserError; starts and writes nothing.
 
     `rule` is the gold reward, where the run names none.
     """
     has_gold_reward = run.gold_reward is not None or rule is not None
-    check_gold_reward(run.ppo, has_gold_reward)
+    check_gold_reward(run.online, has_gold_reward)
     rewards = [group.reward for group in (run.reward, run.gold_reward) if group is not None]
     for reward in rewards:
         check_reward(reward)
     opened = open_trainable_policy(run)
     scored = [RewardPrompts(reward) for reward in rewards]
-    data = prepare_ppo(run, opened, scored)
+    data = prepare_online(run, opened, scored)
     probe = None if run.bias is None or run.reward is None else BiasProbe(run.bias, run.reward.reward)
-    loop = run_ppo_asynchronous if run.ppo.max_staleness else run_ppo
+    loop = run_online_asynchronous if run.online.max_staleness else run_online
 
     def train(context: StageContext, log: MetricsLog) -> StageResult:
         workers = _start(context, run, opened, rule, scored)
         bias = _bias(context, run, probe)
-        checkpoints = Checkpoints(context.folder / "checkpoints", run.ppo.keep_checkpoints, log.saved)
-        state = PpoState(run, data)
+        checkpoints = Checkpoints(context.folder / "checkpoints", run.online.keep_checkpoints, log.saved)
+        state = OnlineState(run, data)
         context.control.ledger = state.ledger
         newest = checkpoints.newest(partial(context.listener.notify, context.stage))
         if newest is not None:
@@ -86,7 +86,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
         elif data.retained is not None:
             state.retained = data.retained.nats_per_token(workers.learners)
         log.truncate_after(state.step)
-        with PpoRecorder(context.stage, run.ppo, context.folder, log, context.listener) as recorder:
+        with OnlineRecorder(context.stage, run.online, context.folder, log, context.listener) as recorder:
             loop(run, data.pad_id, state, workers, checkpoints, recorder)
         workers.learners.export(context.folder / "policy")
         result = _result(context, run, data, state, workers)
@@ -104,7 +104,7 @@ def prepare(run: PpoRun, rule: Rule | None = None) -> PreparedStage:
     return training_stage(notes, train, data.rows, lambda: _sizes(run, data))
 
 
-def _sizes(run: PpoRun, data: PpoInput) -> InputSizes:
+def _sizes(run: OnlineRun, data: OnlineInput) -> InputSizes:
     """Of the responses, at most: how long they become is not known."""
     prompts = [prompt.ids for prompt in data.train]
     of_file = tokens_of_prompts("data.prompts", prompts, data.dropped, run.data.max_prompt_tokens)
@@ -112,11 +112,11 @@ def _sizes(run: PpoRun, data: PpoInput) -> InputSizes:
 
 
 def _start(
-    context: StageContext, run: PpoRun, opened: OpenedPolicy, rule: Rule | None, scored: Sequence[RewardPrompts]
-) -> PpoWorkers:
+    context: StageContext, run: OnlineRun, opened: OpenedPolicy, rule: Rule | None, scored: Sequence[RewardPrompts]
+) -> OnlineWorkers:
     session = context.session
     spec = sampler_spec(opened, run.rollout, run.policy.tuning)
-    return PpoWorkers(
+    return OnlineWorkers(
         *run_concurrently(
             partial(context.listener.notify, context.stage),
             lambda: SamplersApart(session.start_samplers(spec, run.rollout)),
@@ -126,7 +126,9 @@ def _start(
     )
 
 
-def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[RewardPrompts], answers: Path) -> Scorer:
+def _scorer(
+    session: Session, run: OnlineRun, rule: Rule | None, scored: Sequence[RewardPrompts], answers: Path
+) -> Scorer:
     """The run's scorer, with its gold reward where there is one; each reads the prompts in its own form."""
     scorer: Scorer = Unrewarded()
     if run.reward is not None:
@@ -139,7 +141,7 @@ def _scorer(session: Session, run: PpoRun, rule: Rule | None, scored: Sequence[R
     return SecondRewardScorer(scorer, own)
 
 
-def _bias(context: StageContext, run: PpoRun, probe: BiasProbe | None) -> dict[str, Any]:
+def _bias(context: StageContext, run: OnlineRun, probe: BiasProbe | None) -> dict[str, Any]:
     """The reward's, by the scorers that there are already, measured once a stage. UserError where it is refused."""
     if probe is None or run.reward is None:
         return {}
@@ -155,9 +157,11 @@ def _bias(context: StageContext, run: PpoRun, probe: BiasProbe | None) -> dict[s
     return {"reward_bias": differences}
 
 
-def _result(context: StageContext, run: PpoRun, data: PpoInput, state: PpoState, workers: PpoWorkers) -> StageResult:
+def _result(
+    context: StageContext, run: OnlineRun, data: OnlineInput, state: OnlineState, workers: OnlineWorkers
+) -> StageResult:
     steps = steps_on_disk(context.folder)
-    result = monitor_result(steps, run.ppo).with_metrics(ppo_summary(steps))
+    result = monitor_result(steps, run.online).with_metrics(online_summary(steps))
     costs = judge_costs(context.folder / ANSWERS_FOLDER)
     if costs:
         result = result.with_metrics({"judge_costs": costs})

@@ -5,7 +5,7 @@ from typing import assert_never
 from plumbob.configs.runs import (
     DpoRun,
     KtoRun,
-    PpoRun,
+    OnlineRun,
     PretrainEncoderRun,
     PretrainRun,
     RewardRun,
@@ -16,7 +16,7 @@ from plumbob.driver.stages import online_stage, preference_stage, pretrain_stage
 from plumbob.driver.stages.online_stage import Rule
 from plumbob.driver.stages.stage import PreparedStage
 
-StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | PpoRun
+StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoRun | OnlineRun
 """The kinds of run that are one stage of training."""
 
 
@@ -24,7 +24,7 @@ StageRun = PretrainRun | PretrainEncoderRun | SftRun | RewardRun | DpoRun | KtoR
 def prepare(run: StageRun, rule: Rule | None = None) -> PreparedStage:
     """Read and check a stage's input. Raises UserError; starts and writes nothing.
 
-    `rule` scores the responses of a run of PPO a second time, where the run names no second reward model.
+    `rule` scores the responses of an online run a second time, where the run names no second reward model.
     """
     match run:
         case PretrainRun():
@@ -39,7 +39,7 @@ def prepare(run: StageRun, rule: Rule | None = None) -> PreparedStage:
             return preference_stage.prepare_labelled(run)
         case RewardRun():
             return reward_stage.prepare(run)
-        case PpoRun():
+        case OnlineRun():
             return online_stage.prepare(run, rule)
         case _:
             assert_never(run)

@@ -27,10 +27,10 @@ def test_programs_are_scored_by_the_rows_tests(
         "reward.num_cpus": 0.25,
         "rollout.num_cpus": 0.25,
         "rollout.max_tokens": 4,
-        "ppo.num_steps": 1,
-        "ppo.prompts_per_step": 4,
-        "ppo.minibatch_size": 8,
-        "ppo.samples_per_prompt": 2,
+        "online.num_steps": 1,
+        "online.prompts_per_step": 4,
+        "online.minibatch_size": 8,
+        "online.samples_per_prompt": 2,
         **TRANSFORMERS,
     }
     found = [row for _, row in stage("programs", "rloo", given).journal]

@@ -76,12 +76,12 @@ def given(folder: Path) -> dict[str, object]:
         "rollout.num_cpus": 0.25,
         "rollout.max_tokens": 8,
         "rollout.temperature": TEMPERATURE,
-        "ppo.num_steps": NUM_STEPS,
-        "ppo.prompts_per_step": 16,
-        "ppo.samples_per_prompt": 8,
-        "ppo.minibatch_size": 16,
-        "ppo.num_epochs": 1,
-        "ppo.learning_rate": 1e-3,
+        "online.num_steps": NUM_STEPS,
+        "online.prompts_per_step": 16,
+        "online.samples_per_prompt": 8,
+        "online.minibatch_size": 16,
+        "online.num_epochs": 1,
+        "online.learning_rate": 1e-3,
         **TRANSFORMERS,
     }
 
@@ -151,7 +151,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(
 def test_sampled_tokens_of_older_versions_with_a_reward_that_is_measured(
     stage: Stages, given: dict[str, object]
 ) -> None:
-    sampled = {"ppo.estimator.form": "sampled", "ppo.max_staleness": 1, "ppo.num_steps": 3}
+    sampled = {"online.estimator.form": "sampled", "online.max_staleness": 1, "online.num_steps": 3}
     reward = {"reward.parts": "[{kind: length, max: 20}]", "reward.num_cpus": 0.25}
     left = stage("distilled-sampled", "distill", given, sampled, reward)
     for line in left.metrics:

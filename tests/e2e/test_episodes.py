@@ -35,11 +35,11 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "rollout.num_cpus": 0.25,
         "rollout.max_tokens": 160,
         "rollout.environment.source": f"{ENVIRONMENTS}:Asking",
-        "ppo.num_steps": 2,
-        "ppo.prompts_per_step": 4,
-        "ppo.samples_per_prompt": 2,
-        "ppo.minibatch_size": 8,
-        "ppo.keep_checkpoints": 2,
+        "online.num_steps": 2,
+        "online.prompts_per_step": 4,
+        "online.samples_per_prompt": 2,
+        "online.minibatch_size": 8,
+        "online.keep_checkpoints": 2,
         **TRANSFORMERS,
     }
 
@@ -97,7 +97,7 @@ def test_it_resumes_on_the_same_environment_alone(stage: Stages, capfd: pytest.C
 
 
 def test_an_evaluation_plays_whole_episodes_too(stage: Stages, given: dict[str, object]) -> None:
-    of_eval = {key: value for key, value in given.items() if not key.startswith("ppo.")}
+    of_eval = {key: value for key, value in given.items() if not key.startswith("online.")}
     asked = {"policy.model": stage.storage / "asked/policy", "evaluation.num_prompts": 4}
     assert "reward" in stage.evaluate(*settings(stage.cluster, of_eval, asked))
 

@@ -51,11 +51,11 @@ def given(folder: Path) -> dict[str, object]:
         "reward.num_cpus": 0.25,
         "rollout.num_cpus": 0.25,
         "rollout.max_tokens": 8,
-        "ppo.num_steps": 2,
-        "ppo.prompts_per_step": 4,
-        "ppo.minibatch_size": 8,
-        "ppo.samples_per_prompt": 2,
-        "ppo.keep_checkpoints": 2,
+        "online.num_steps": 2,
+        "online.prompts_per_step": 4,
+        "online.minibatch_size": 8,
+        "online.samples_per_prompt": 2,
+        "online.keep_checkpoints": 2,
         **TRANSFORMERS,
     }
 

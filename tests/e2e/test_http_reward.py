@@ -43,10 +43,10 @@ def given(folder: Path) -> dict[str, object]:
         "reward.num_cpus": 0.25,
         "rollout.num_cpus": 0.25,
         "rollout.max_tokens": 8,
-        "ppo.num_steps": NUM_STEPS,
-        "ppo.prompts_per_step": 4,
-        "ppo.minibatch_size": IN_STEP,
-        "ppo.samples_per_prompt": 2,
+        "online.num_steps": NUM_STEPS,
+        "online.prompts_per_step": 4,
+        "online.minibatch_size": IN_STEP,
+        "online.samples_per_prompt": 2,
         **TRANSFORMERS,
     }
 

@@ -47,8 +47,13 @@ def test_a_policy_learns_from_pairs_of_its_own_journal(
     sampled = {"policy.model": write_model(tmp_path / "base", world, seed=0), "policy.tuning.rank": 4}
     sampled |= {"data.prompts": prompts, "rollout.num_cpus": 0.25, "rollout.max_tokens": 8, **TRANSFORMERS}
     rewarded = {"reward.parts": json.dumps(WANTED), "reward.num_cpus": 0.25}
-    steps = {"ppo.num_steps": 2, "ppo.prompts_per_step": 16, "ppo.samples_per_prompt": 8, "ppo.minibatch_size": 64}
-    left = stage("round-1", "online-dpo", lengths, sampled, rewarded, steps, {"ppo.learning_rate": 5e-3})
+    steps = {
+        "online.num_steps": 2,
+        "online.prompts_per_step": 16,
+        "online.samples_per_prompt": 8,
+        "online.minibatch_size": 64,
+    }
+    left = stage("round-1", "online-dpo", lengths, sampled, rewarded, steps, {"online.learning_rate": 5e-3})
     first = left.metrics[0]["metrics"]
     assert 0 < first["accuracy"] <= 1 and first["policy_grad_norm"] > 0 and first["kl"] == 0
     assert list(left.summary["stages"]) == ["online-dpo"]

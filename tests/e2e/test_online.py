@@ -12,15 +12,15 @@ from plumbob.driver.stages.online_stage import NO_SECOND_REWARD_MODEL
 from tests.support.small_run import PPO, Left, Stages, text_settings
 
 NO_CRITIC = {
-    "ppo.estimator.kind": "grpo",
-    "ppo.samples_per_prompt": 2,
-    "ppo.loss_mean": "response",
-    "ppo.kl.place": "loss",
-    "ppo.kl.estimate": "k3",
-    "ppo.dynamic_sampling.max_rounds": 2,
+    "online.estimator.kind": "grpo",
+    "online.samples_per_prompt": 2,
+    "online.loss_mean": "response",
+    "online.kl.place": "loss",
+    "online.kl.estimate": "k3",
+    "online.dynamic_sampling.max_rounds": 2,
 }
 CLIP = 0.05
-FLAT: dict[str, object] = {"ppo.shaping.clip": CLIP, "ppo.shaping.missing_eos_penalty": 0}
+FLAT: dict[str, object] = {"online.shaping.clip": CLIP, "online.shaping.missing_eos_penalty": 0}
 """Scores are normalised to a spread of 1, so that two of a sign, as a good half of all pairs are, earn the same."""
 
 TWO_WORKERS = {"rollout.num_workers": 2, "rollout.chunk_size": 4}
@@ -34,7 +34,7 @@ def rewards(scores: Iterable[float]) -> set[float]:
 def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settings: dict[str, object]) -> None:
     left = stage("grpo", "ppo", ppo_settings, NO_CRITIC, FLAT, TWO_WORKERS)
     lines = [line["metrics"] for line in left.metrics]
-    assert len(lines) == PPO["ppo.num_steps"]
+    assert len(lines) == PPO["online.num_steps"]
     for metrics in lines:
         assert {"policy_loss", "kl_loss", "num_rounds"} <= metrics.keys()
         assert not {"value_loss", "value_grad_norm", "explained_variance"} & metrics.keys()
@@ -51,7 +51,7 @@ def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settin
     assert list(left.summary["stages"]) == ["grpo"]
     assert json.loads((left.folder / "status.json").read_text())["stage"] == "grpo"
     assert NO_SECOND_REWARD_MODEL in left.summary["stages"]["grpo"]["notes"]
-    num_groups = int(str(PPO["ppo.prompts_per_step"]))
+    num_groups = int(str(PPO["online.prompts_per_step"]))
     assert len(used) == len(lines) * num_groups and not used.keys() & dropped.keys()
     assert len(dropped) == sum(metrics["num_dropped_groups"] for metrics in lines)
     assert dropped and all(len(rewards(scores)) == 1 for scores in dropped.values())
@@ -67,10 +67,10 @@ def test_presets_without_a_critic_take_a_step(
     preset: str, group_size: int, stage: Stages, ppo_settings: dict[str, object]
 ) -> None:
     """With all their own settings of the objective, at a smaller size."""
-    given = {key: value for key, value in ppo_settings.items() if not key.startswith("ppo.")}
-    sizes: dict[str, object] = {"ppo.num_steps": 1, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 8}
+    given = {key: value for key, value in ppo_settings.items() if not key.startswith("online.")}
+    sizes: dict[str, object] = {"online.num_steps": 1, "online.prompts_per_step": 8, "online.minibatch_size": 8}
     if preset == "dapo":
-        sizes["ppo.shaping.overlong_penalty.cache_tokens"] = 4
+        sizes["online.shaping.overlong_penalty.cache_tokens"] = 4
     left = stage(f"preset-{preset}", preset, given, sizes)
     (line,) = left.metrics
     assert line["metrics"]["policy_grad_norm"] > 0
@@ -89,7 +89,7 @@ def test_the_synchronous_loop_is_never_behind(ppo_from_adapter: Left) -> None:
 def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
     stage: Stages, ppo_settings: dict[str, object]
 ) -> None:
-    left = stage("asynchronous", "ppo", ppo_settings, {"ppo.max_staleness": 1})
+    left = stage("asynchronous", "ppo", ppo_settings, {"online.max_staleness": 1})
     behind = defaultdict(set)
     for step, row in left.journal:
         behind[step] |= {step - 1 - version for version in row.versions.tolist()}
@@ -99,7 +99,7 @@ def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
         assert line["metrics"]["staleness_max"] == max(behind.get(line["step"], {0}))
     state = json.loads((left.last_checkpoint / "state.json").read_text())["state"]
     rows = state["ledger"]["versions"].values()
-    num_responses = PPO["ppo.num_steps"] * PPO["ppo.prompts_per_step"]
+    num_responses = PPO["online.num_steps"] * PPO["online.prompts_per_step"]
     assert all(row["issued"] == row["finished"] == row["scored"] == row["trained"] for row in rows)
     assert sum(row["trained"] for row in rows) == num_responses == len(left.journal)
     assert sorted(row.position for _, row in left.journal) == list(range(num_responses))
@@ -107,7 +107,7 @@ def test_the_asynchronous_loop_trains_on_what_is_one_version_old_at_most(
 
 @pytest.mark.slow
 def test_merged_adapters_ahead_of_learning_and_in_parts(stage: Stages, ppo_settings: dict[str, object]) -> None:
-    ahead = {"ppo.max_staleness": 1, "rollout.partial_tokens": 4}
+    ahead = {"online.max_staleness": 1, "rollout.partial_tokens": 4}
     given = {key: value for key, value in ppo_settings.items() if key != "rollout.engine.kind"}
     left = stage("merged", "ppo", given, ahead)
     assert left.summary["stages"]["ppo"]["rollout_adapter"] == "merged"
@@ -131,7 +131,7 @@ def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_m
         ppo_settings,
         gold,
         text_settings(world),
-        {"ppo.num_steps": 2, "ppo.monitors.sampler_gap.bound": 1e-12},
+        {"online.num_steps": 2, "online.monitors.sampler_gap.bound": 1e-12},
     )
     for line in left.metrics:
         # The gold reward is that of the reward model itself.
@@ -145,4 +145,4 @@ def test_ppo_is_watched(stage: Stages, ppo_settings: dict[str, object], reward_m
     # vLLM and the learner never agree to the last bit.
     (alarm,) = summary["monitors"]
     assert (alarm["name"], alarm["step"]) == ("sampler_gap", 1)
-    assert "above ppo.monitors.sampler_gap.bound=1e-12: " in alarm["message"]
+    assert "above online.monitors.sampler_gap.bound=1e-12: " in alarm["message"]

@@ -24,7 +24,7 @@ def test_ppo_learns_from_responses_made_in_slices(
     stage: Stages, ppo_settings: dict[str, object], ppo_from_adapter: Left
 ) -> None:
     slices = {"rollout.partial_tokens": SLICE}
-    left = stage("in-slices", "ppo", ppo_settings, slices, {"ppo.num_steps": 2})
+    left = stage("in-slices", "ppo", ppo_settings, slices, {"online.num_steps": 2})
     ours, whole = first_step(left), first_step(ppo_from_adapter)
     # Of 10 tokens at most: up to three slices. The first is what whole responses begin with; others have other noise.
     assert begun(ours) == begun(whole)
@@ -35,4 +35,4 @@ def test_ppo_learns_from_responses_made_in_slices(
     assert all(line["metrics"]["sampler_gap_max"] < 1e-4 for line in left.metrics)
     rows = json.loads((left.last_checkpoint / "state.json").read_text())["state"]["ledger"]["versions"]
     counted = [(row["issued"], row["finished"], row["scored"], row["trained"]) for row in rows.values()]
-    assert counted == [(PPO["ppo.prompts_per_step"],) * 4] * 2
+    assert counted == [(PPO["online.prompts_per_step"],) * 4] * 2

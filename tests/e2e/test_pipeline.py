@@ -91,13 +91,13 @@ def test_self_supervised_loss_falls(pipeline: Left, name: str) -> None:
 
 
 def test_ppo_starts_at_its_reference_which_is_the_sft_model(pipeline: Left, sft_full: str, pretrained: str) -> None:
-    ppo = ppo_of(pipeline)
-    first = [row for step, row in ppo.journal if step == 1]
+    online = ppo_of(pipeline)
+    first = [row for step, row in online.journal if step == 1]
     assert len(first) == 8
-    assert ppo.metrics[0]["metrics"]["kl"] == pytest.approx(0, abs=1e-6)
+    assert online.metrics[0]["metrics"]["kl"] == pytest.approx(0, abs=1e-6)
     # The sampler's policy and the learner's reference are one model, at a temperature of 0.7.
     assert max(float(abs(row.logprobs - row.ref_logprobs).max()) for row in first) < 1e-4
-    rows = [row for _, row in ppo.journal]
+    rows = [row for _, row in online.journal]
     assert largest_gap(load_plain(sft_full), rows, "ref_logprobs", TEMPERATURE) < 1e-4
     # A reference that is silently the base before fine-tuning would be seen.
     assert largest_gap(load_plain(pretrained), rows, "ref_logprobs", TEMPERATURE) > 1e-2

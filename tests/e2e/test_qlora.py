@@ -128,7 +128,9 @@ def test_a_sampler_with_the_stored_weights_is_measured_and_corrected_for(
     # From the first step on every token's weight is by the learner's own log-prob, which all are computed for.
     assert all("sampler_gap_rms" not in line and line["sampler_gap_mean"] > 1e-3 for line in others)
     notes = left.summary["stages"]["ppo"]["notes"]
-    assert any("learners compute with them in 4 bits" in note and "ppo.importance corrects" in note for note in notes)
+    assert any(
+        "learners compute with them in 4 bits" in note and "online.importance corrects" in note for note in notes
+    )
 
 
 def test_killed_and_resumed_to_the_same_bytes(stage: Stages, ppo_nf4: dict[str, object]) -> None:

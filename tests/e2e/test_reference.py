@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from plumbob.cluster.session import Session
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import DpoRun, PpoRun
+from plumbob.configs.runs import DpoRun, OnlineRun
 from plumbob.data.tokenization import PairBatch, TokenBatch, collate
 from plumbob.models.adapter import WEIGHTS_FILE
 from plumbob.trainers.offline.dpo import pair_logprobs, prepare_dpo
@@ -114,7 +114,7 @@ def test_the_result_answers_alike_in_vllm_peft_and_learner(
     else:
         run = dpo_run(stage, world, sft_full, {"dpo.learning_rate": 3e-3, "dpo.batch_size": 16})
         left = stage.run("dpo-from-full", run)
-    assert isinstance(run, PpoRun | DpoRun)
+    assert isinstance(run, OnlineRun | DpoRun)
     prompts = list({row.prompt_id: row.prompt_ids for _, row in ppo_from_adapter.journal}.values())[:8]
     engine = PlainVllm(left.policy)
     try:

@@ -36,7 +36,7 @@ BOUND_S = 240
 class Killed:
     """Two runs whose drivers were killed at the line of a step: PPO at the second of three, SFT the third of five."""
 
-    ppo: Left
+    online: Left
     sft: Left
 
 
@@ -69,13 +69,13 @@ def same_result(resumed: Left, undisturbed: Left) -> None:
 
 
 def test_a_killed_run_has_no_result_and_a_whole_checkpoint(killed: Killed) -> None:
-    assert [line["step"] for line in killed.ppo.metrics] == [1, 2]
+    assert [line["step"] for line in killed.online.metrics] == [1, 2]
     # Killed with the line written and the checkpoint not: the second step is made again, and its line with it.
-    assert killed.ppo.last_checkpoint.name == "step-000001"
+    assert killed.online.last_checkpoint.name == "step-000001"
     # sft.save_every=2: the third step is lost, and will be made again.
     assert [line["step"] for line in killed.sft.metrics] == [1, 2, 3]
     assert killed.sft.last_checkpoint.name == "step-000002"
-    for left in (killed.ppo, killed.sft):
+    for left in (killed.online, killed.sft):
         assert not (left.folder / "policy").exists()
         assert not (left.folder / "summary.json").exists()
 
@@ -98,8 +98,8 @@ def same_sft(resumed: Left, undisturbed: Left) -> None:
 def test_a_resumed_ppo_ends_with_the_same_bytes(stage: Stages, killed: Killed, ppo_from_adapter: Left) -> None:
     coefficients = [line["metrics"]["kl_coefficient"] for line in ppo_from_adapter.metrics]
     assert len(set(coefficients)) == 3
-    left = stage.resume(again(killed.ppo, "ppo-resumed"))
-    same_ppo(left, ppo_from_adapter)
+    left = stage.resume(again(killed.online, "ppo-resumed"))
+    same_online(left, ppo_from_adapter)
     keeps_a_record_of_both_drivers(left)
 
 
@@ -108,9 +108,9 @@ def keeps_a_record_of_both_drivers(left: Left) -> None:
     events = read_json_lines(left.folder / EVENTS_FILE)
     told = [(event["event"], event.get("version", event.get("step"))) for event in events if event["event"] != "joined"]
     assert told == [
-        *[("started", None), ("stage_began", None), ("published", 0), ("saved", 1), ("published", 1)],
-        *[("resumed", None), ("stage_began", None), ("published", 1), ("saved", 2), ("published", 2)],
-        *[("saved", 3), ("published", 3), ("stage_ended", None), ("finished", None)],
+        *[("started", None), ("stage_began", None), ("published", 0), ("step", 1), ("saved", 1), ("published", 1)],
+        *[("resumed", None), ("stage_began", None), ("published", 1), ("step", 2), ("saved", 2), ("published", 2)],
+        *[("step", 3), ("saved", 3), ("published", 3), ("stage_ended", None), ("finished", None)],
     ]
     # The killed driver started a worker of each role; the one that resumed had those of the session.
     resumed = [event["event"] for event in events].index("resumed")
@@ -127,7 +127,7 @@ def keeps_a_record_of_both_drivers(left: Left) -> None:
     assert all(datetime.fromisoformat(line.split()[0]).tzinfo == UTC for line in lines)
 
 
-def same_ppo(resumed: Left, undisturbed: Left) -> None:
+def same_online(resumed: Left, undisturbed: Left) -> None:
     same_result(resumed, undisturbed)
     for (step, ours), (other, theirs) in zip(resumed.journal, undisturbed.journal, strict=True):
         assert step == other
@@ -138,7 +138,7 @@ def same_ppo(resumed: Left, undisturbed: Left) -> None:
 def test_a_damaged_checkpoint_and_another_number_of_rollout_workers_change_no_byte(
     stage: Stages, killed: Killed, ppo_from_adapter: Left
 ) -> None:
-    left = again(killed.ppo, "ppo-two-samplers")
+    left = again(killed.online, "ppo-two-samplers")
     damaged = shutil.copytree(
         ppo_from_adapter.folder / "checkpoints/step-000002", left.folder / "checkpoints/step-000002"
     )
@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_and_another_number_of_rollout_workers_change_no_by
     stage.resume(left, "rollout.num_workers=2", listener=watching)
     why = f"{damaged} is damaged: {STATE_FILE} is not what was written, by its blake2b; going back to step-000001"
     assert any(why in message for _, message in watching.notes)
-    same_ppo(left, ppo_from_adapter)
+    same_online(left, ppo_from_adapter)
     resolved = json.loads((left.folder / "resolved.json").read_text())
     assert [entry["changed"] for entry in resolved["resumed"]] == [{"rollout.num_workers": [1, 2]}]
 
@@ -158,7 +158,7 @@ def test_another_number_of_learners_and_zero_stage_go_on_to_rounding(
     stage: Stages, killed: Killed, ppo_from_adapter: Left
 ) -> None:
     """The first step that is made again, on which rests what later steps sample."""
-    left = again(killed.ppo, "ppo-two-learners")
+    left = again(killed.online, "ppo-two-learners")
     stage.resume(left, "learner.num_workers=2", "learner.zero_stage=3")
     assert [line["step"] for line in left.untimed] == [1, 2, 3]
     ours, theirs = left.untimed[1], ppo_from_adapter.untimed[1]
@@ -171,8 +171,8 @@ def test_another_number_of_learners_and_zero_stage_go_on_to_rounding(
 def test_a_resume_that_would_compute_something_else_is_refused(
     killed: Killed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["resume", str(killed.ppo.folder), "ppo.num_steps=9"]) == 2
-    assert capsys.readouterr().err.startswith("plumbob: ppo.num_steps: cannot change when a run resumes")
+    assert main(["resume", str(killed.online.folder), "online.num_steps=9"]) == 2
+    assert capsys.readouterr().err.startswith("plumbob: online.num_steps: cannot change when a run resumes")
 
 
 def test_a_disk_that_runs_full_costs_nothing_once_there_is_room(

@@ -66,7 +66,12 @@ def ruled(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
         {"policy.model": write_policy(folder / "policy"), "policy.tuning.rank": 4},
         {"data.prompts": folder / "prompts.jsonl", "data.heldout_fraction": 0, "reward.parts": json.dumps(PARTS)},
         {"rollout.num_cpus": 0.25, "reward.num_cpus": 0.25, "rollout.max_tokens": 10},
-        {"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.samples_per_prompt": 4, "ppo.minibatch_size": 16},
+        {
+            "online.num_steps": 2,
+            "online.prompts_per_step": 8,
+            "online.samples_per_prompt": 4,
+            "online.minibatch_size": 16,
+        },
     )
 
 

@@ -22,7 +22,7 @@ BOUND_S = 240.0
 def going_on(stage: Stages, ppo_settings: dict[str, object]) -> Iterator[subprocess.Popen[str]]:
     """PPO of more steps than anybody will wait for."""
     stage.close()
-    many = {"name": "steered", "ppo.num_steps": 10_000}
+    many = {"name": "steered", "online.num_steps": 10_000}
     command = [sys.executable, "-m", "plumbob.console.cli", "run", "--trace", "ppo"]
     command += settings(stage.cluster, WORKERS, ppo_settings, many)
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

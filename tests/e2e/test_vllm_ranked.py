@@ -38,13 +38,13 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "rollout.engine.max_num_seqs": 32,
         "rollout.max_tokens": 8,
         "rollout.temperature": TEMPERATURE,
-        "ppo.num_steps": 2,
-        "ppo.prompts_per_step": NUM_GROUPS,
-        "ppo.samples_per_prompt": SAMPLES,
-        "ppo.minibatch_size": NUM_GROUPS * SAMPLES,
-        "ppo.learning_rate": 5e-3,
-        "ppo.kl.coefficient": 0,
-        "ppo.shaping.missing_eos_penalty": 0,
+        "online.num_steps": 2,
+        "online.prompts_per_step": NUM_GROUPS,
+        "online.samples_per_prompt": SAMPLES,
+        "online.minibatch_size": NUM_GROUPS * SAMPLES,
+        "online.learning_rate": 5e-3,
+        "online.kl.coefficient": 0,
+        "online.shaping.missing_eos_penalty": 0,
     }
 
 
@@ -100,7 +100,7 @@ def test_raft_makes_the_best_response_of_each_group_likelier(
 
 
 def test_online_dpo_learns_from_the_best_and_the_worst_of_each_group(stage: Stages, given: dict[str, object]) -> None:
-    left = stage("vllm-online-dpo", "online-dpo", given, {"ppo.estimator.loss.beta": BETA})
+    left = stage("vllm-online-dpo", "online-dpo", given, {"online.estimator.loss.beta": BETA})
     check_served(left, str(given["policy.model"]))
     first, second = (line["metrics"] for line in left.metrics)
     # The policy begins as the reference, which prefers nothing; the sign of what rounding leaves is the processor's.

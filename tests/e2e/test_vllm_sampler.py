@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError
 from plumbob.models.adapter import Adapter
@@ -113,7 +113,7 @@ def test_a_sampler_at_another_temperature_than_the_learner_s_is_told(served: Ser
 
     def told(temperature: float) -> list[str]:
         gap = float(logprob_gaps(adapter, tmp_path, rollouts, temperature).mean())
-        monitors = Monitors(PpoSettings())
+        monitors = Monitors(OnlineSettings())
         monitors.observe(StepMetrics.from_disk({"kl": 0.0, "sampler_gap_fresh": gap}))
         return [alarm.name for alarm in monitors.alarms]
 

@@ -37,7 +37,7 @@ def test_ppo_trains_all_weights_and_samples_with_vllm(
     stage: Stages, ppo_settings: dict[str, object], sft_full: str
 ) -> None:
     given = {key: value for key, value in ppo_settings.items() if key != "rollout.engine.kind"}
-    full = {"policy.model": sft_full, "policy.tuning.kind": "full", "ppo.num_steps": 2}
+    full = {"policy.model": sft_full, "policy.tuning.kind": "full", "online.num_steps": 2}
     left = stage("full", "ppo", given, full)
     lines = [line["metrics"] for line in left.metrics]
     assert lines[0]["kl"] == 0.0 and lines[1]["kl"] != 0.0

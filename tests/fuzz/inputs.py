@@ -86,7 +86,7 @@ def _preset(rng: random.Random) -> str:
 
 
 def _command(rng: random.Random) -> list[str]:
-    keys = ("seed", "name", "storage.path", "ppo.num_steps", "policy.model", "data.toy.num_pairs", "kind", "cluster")
+    keys = ("seed", "name", "storage.path", "online.num_steps", "policy.model", "data.toy.num_pairs", "kind", "cluster")
     overrides = []
     for _ in range(rng.randint(1, 4)):
         value = json.dumps(mutated_json(rng, rng.choice([1, "a", [1], {"kind": "lora"}, 0.5, None])))
@@ -95,7 +95,7 @@ def _command(rng: random.Random) -> list[str]:
             text = mutated_bytes(rng, text.encode()).decode("utf-8", "surrogateescape")
         overrides.append(text)
     if rng.random() < 0.1:
-        overrides = [f"ppo.num_steps={rng.randint(1, 9)}", f"name={rng.choice('abc')}"]
+        overrides = [f"online.num_steps={rng.randint(1, 9)}", f"name={rng.choice('abc')}"]
     config = _preset(rng)
     if rng.random() < 0.2:
         config = mutated_bytes(rng, config.encode()).decode("utf-8", "surrogateescape")

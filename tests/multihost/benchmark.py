@@ -46,13 +46,13 @@ CALM_S = 30.0
 
 SHARES: dict[str, object] = {
     **{"rollout.engine.kind": "vllm", "rollout.num_cpus": 0.5, "reward.num_cpus": 0.25, "learner.num_cpus": 0.25},
-    **{"ppo.num_steps": 100_000, "cluster.call_timeout_s": 600, "cluster.wait_s": 60},
+    **{"online.num_steps": 100_000, "cluster.call_timeout_s": 600, "cluster.wait_s": 60},
     "rollout.chunk_size": 2,  # Of a step's 8 responses: something to do for every worker.
 }
 ONE_LONG_STEP: dict[str, object] = {
     # One worker on the second host and one on the third.
     **{"rollout.num_workers": 2, "rollout.num_cpus": 1.5, "rollout.max_tokens": 32, "rollout.chunk_size": 64},
-    **{"ppo.prompts_per_step": 24, "ppo.samples_per_prompt": 8000, "ppo.minibatch_size": 192_000},
+    **{"online.prompts_per_step": 24, "online.samples_per_prompt": 8000, "online.minibatch_size": 192_000},
 }
 
 Status = Mapping[str, Any]

@@ -22,5 +22,10 @@ def write_inputs(folder: Path) -> dict[str, object]:
         **{"reward.model": reward, "reward.normalize": "false", "reward.max_tokens": 32},
         **{"data.prompts": prompts, "data.max_prompt_tokens": 32, "data.heldout_fraction": 0},
         **{"rollout.engine.kind": "transformers", "rollout.max_tokens": 8},
-        **{"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 4, "ppo.learning_rate": 1e-3},
+        **{
+            "online.num_steps": 2,
+            "online.prompts_per_step": 8,
+            "online.minibatch_size": 4,
+            "online.learning_rate": 1e-3,
+        },
     }

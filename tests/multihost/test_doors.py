@@ -20,7 +20,7 @@ EVERY_SORT = {
     **{"learner.num_workers": 2, "learner.num_cpus": 0.25, "learner.micro_batch_size": 1, "learner.num_threads": 1},
     **{"rollout.engine.kind": "vllm", "rollout.engine.kv_cache_gib": 0.05, "rollout.engine.max_num_seqs": 8},
     **{"rollout.num_cpus": 0.25, "rollout.num_threads": 1, "reward.num_cpus": 0.25, "reward.num_threads": 1},
-    **{"ppo.num_steps": 100_000, "cluster.num_cpus": 2},
+    **{"online.num_steps": 100_000, "cluster.num_cpus": 2},
 }
 """Two learners, a vLLM and a scorer, for as long as they are looked at."""
 

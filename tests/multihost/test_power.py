@@ -11,7 +11,7 @@ from tests.support.host_requirements import cannot
 from tests.support.small_run import Left
 
 NUM_STEPS = 4
-SMALL: dict[str, object] = {"ppo.num_steps": NUM_STEPS, "rollout.num_workers": 1}
+SMALL: dict[str, object] = {"online.num_steps": NUM_STEPS, "rollout.num_workers": 1}
 
 
 def test_a_run_resumes_after_all_hosts_were_without_power(tmp_path: Path) -> None:

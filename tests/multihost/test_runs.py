@@ -31,7 +31,7 @@ THREE_HOSTS: dict[str, object] = {
     "learner.micro_batch_size": 1,
 }
 STEERED: dict[str, object] = {
-    **{"ppo.num_steps": 100_000, "learner.num_cpus": 0.25, "reward.num_cpus": 0.25},
+    **{"online.num_steps": 100_000, "learner.num_cpus": 0.25, "reward.num_cpus": 0.25},
     **{"rollout.num_workers": 2, "rollout.num_cpus": 0.5},
 }
 INTERRUPTED = 130

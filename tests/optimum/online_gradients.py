@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Gae
 from plumbob.reward.scorer import Score
 from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.objective import forward_actions
-from plumbob.trainers.online.ppo import PpoState, learn
-from plumbob.trainers.online.ppo_input import PpoInput
+from plumbob.trainers.online.online_input import OnlineInput
+from plumbob.trainers.online.online_loop import OnlineState, learn
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.online_optima import kl_slope, overlong_penalty, step_gradient
 from plumbob.verify.optima.response_tree import EOS, Array, Instance
@@ -51,18 +51,22 @@ def listed_step(
     return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
 
 
-def trainer_gradient(run: PpoRun, world: TinyWorld, learners: OneRank, responses: StepResponses) -> dict[str, Tensor]:
+def trainer_gradient(
+    run: OnlineRun, world: TinyWorld, learners: OneRank, responses: StepResponses
+) -> dict[str, Tensor]:
     """Gradient of the policy's parameters in one step of the trainer, read from what it does to Adam's first moment.
 
     The weights stay: the step's learning rate is 0. `run` must not clip gradients.
     """
-    state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
+    state = OnlineState(run, OnlineInput(encoded_prompts(world), EOS, ()))
     state.step = int(responses.rollouts[0].versions[0])
     record: Any = NullRecorder()
     return gradient_of(learners, lambda: learn(run, EOS, responses, state, learners, record))
 
 
-def enumerated_gradient(run: PpoRun, instance: Instance, world: TinyWorld, learners: OneRank, counts: Array) -> Array:
+def enumerated_gradient(
+    run: OnlineRun, instance: Instance, world: TinyWorld, learners: OneRank, counts: Array
+) -> Array:
     """Gradient of the step's loss by next-token logits, [P, S, V], from the papers' formulas."""
     policy = policy_of(world, learners)
     advantages = enumerated_advantages(run, instance, world, learners, counts)
@@ -74,35 +78,37 @@ def policy_of(world: TinyWorld, learners: OneRank) -> Array:
     return world.tree.next_token_logprobs(response_logprobs(world, learners.compute, "policy"))
 
 
-def learnt(run: PpoRun, instance: Instance, counts: Array) -> Array:
+def learnt(run: OnlineRun, instance: Instance, counts: Array) -> Array:
     """How often each response is in the step and learnt from, [P, K]."""
-    return counts * instance.tree.ends if run.ppo.mask_truncated else counts
+    return counts * instance.tree.ends if run.online.mask_truncated else counts
 
 
-def enumerated_advantages(run: PpoRun, instance: Instance, world: TinyWorld, learners: OneRank, counts: Array) -> Array:
+def enumerated_advantages(
+    run: OnlineRun, instance: Instance, world: TinyWorld, learners: OneRank, counts: Array
+) -> Array:
     """Of each token of each response, [P, K, T]; the policy is that which has sampled the step."""
-    tree, ppo = instance.tree, run.ppo
-    overlong = ppo.shaping.overlong_penalty
+    tree, online = instance.tree, run.online
+    overlong = online.shaping.overlong_penalty
     paid = 0.0
     if overlong is not None:
         paid = overlong.penalty * overlong_penalty(tree.num_tokens, tree.depth, overlong.cache_tokens)
-    beta = 0.0 if ppo.kl.place == "loss" else instance.beta
+    beta = 0.0 if online.kl.place == "loss" else instance.beta
     rewarded = Instance(tree, instance.prompts, instance.reference, instance.rewards - paid, beta)
-    has_critic = isinstance(ppo.estimator, Gae)
+    has_critic = isinstance(online.estimator, Gae)
     values = state_values(world, learners.compute) if has_critic else np.zeros((len(world.prompts), len(tree.states)))
     policy = policy_of(world, learners)
-    return advantages_of(ppo.estimator, rewarded, policy, learnt(run, instance, counts), values)
+    return advantages_of(online.estimator, rewarded, policy, learnt(run, instance, counts), values)
 
 
-def gradient_with(run: PpoRun, instance: Instance, policy: Array, pushes: Array, counts: Array) -> Array:
+def gradient_with(run: OnlineRun, instance: Instance, policy: Array, pushes: Array, counts: Array) -> Array:
     """Gradient by next-token logits, [P, S, V], of tokens that are pushed so, and of the KL where it is in the loss.
 
     Args:
         policy: log pi [P, S, V] as it is now.
         pushes: what multiplies grad log pi of each token, [P, K, T].
     """
-    tree, ppo = instance.tree, run.ppo
-    if ppo.kl.place == "loss":
-        assert ppo.kl.estimate != "k1"
-        pushes = pushes - instance.beta * kl_slope(tree.along(policy - instance.reference_policy), ppo.kl.estimate)
-    return step_gradient(instance, policy, pushes, learnt(run, instance, counts), ppo.loss_mean == "response")
+    tree, online = instance.tree, run.online
+    if online.kl.place == "loss":
+        assert online.kl.estimate != "k1"
+        pushes = pushes - instance.beta * kl_slope(tree.along(policy - instance.reference_policy), online.kl.estimate)
+    return step_gradient(instance, policy, pushes, learnt(run, instance, counts), online.loss_mean == "response")

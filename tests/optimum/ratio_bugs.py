@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Cispo, Clipped, Gspo, PolicyLoss
 from plumbob.verify.optima.response_tree import Array, ResponseTree
 from tests.optimum.planted import Bug
@@ -15,8 +15,8 @@ from tests.optimum.planted import Bug
 LOSSES = "plumbob.trainers.algorithms.policy_losses"
 
 
-def with_ppo(run: PpoRun, **changes: Any) -> PpoRun:
-    return run.model_copy(update={"ppo": run.ppo.model_copy(update=changes)})
+def with_online(run: OnlineRun, **changes: Any) -> OnlineRun:
+    return run.model_copy(update={"online": run.online.model_copy(update=changes)})
 
 
 def surrogate_pushes(settings: PolicyLoss, tree: ResponseTree, policy: Array, old: Array, advantages: Array) -> Array:
@@ -47,29 +47,29 @@ def _clipped(ratios: Array, advantages: Array, low: float, high: float) -> Array
 
 
 def with_surrogate(surrogate: PolicyLoss) -> Bug:
-    return Bug(lambda run: with_ppo(run, policy_loss=surrogate))
+    return Bug(lambda run: with_online(run, policy_loss=surrogate))
 
 
-def same_range(run: PpoRun) -> PpoRun:
-    return with_ppo(run, policy_loss=run.ppo.policy_loss.model_copy(update={"clip_range_high": None}))
+def same_range(run: OnlineRun) -> OnlineRun:
+    return with_online(run, policy_loss=run.online.policy_loss.model_copy(update={"clip_range_high": None}))
 
 
-def exchanged(run: PpoRun) -> PpoRun:
-    own = run.ppo.policy_loss
+def exchanged(run: OnlineRun) -> OnlineRun:
+    own = run.online.policy_loss
     assert isinstance(own, Clipped)
-    return with_ppo(run, policy_loss=Clipped(clip_range=own.high, clip_range_high=own.clip_range))
+    return with_online(run, policy_loss=Clipped(clip_range=own.high, clip_range_high=own.clip_range))
 
 
-def token_wise(run: PpoRun) -> PpoRun:
-    own = run.ppo.policy_loss
+def token_wise(run: OnlineRun) -> OnlineRun:
+    own = run.online.policy_loss
     assert isinstance(own, Gspo)
-    return with_ppo(run, policy_loss=Clipped(clip_range=own.clip_range, clip_range_high=own.clip_range_high))
+    return with_online(run, policy_loss=Clipped(clip_range=own.clip_range, clip_range_high=own.clip_range_high))
 
 
-def dropped(run: PpoRun) -> PpoRun:
-    own = run.ppo.policy_loss
+def dropped(run: OnlineRun) -> OnlineRun:
+    own = run.online.policy_loss
     assert isinstance(own, Cispo)
-    return with_ppo(run, policy_loss=Clipped(clip_range=own.cap - 1))
+    return with_online(run, policy_loss=Clipped(clip_range=own.cap - 1))
 
 
 def whole_ratio(log_ratio: Tensor, action_mask: Tensor) -> Tensor:

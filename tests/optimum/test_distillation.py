@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.models.forward.vocabulary import Measure, Vocabulary, _kl_to
 from plumbob.trainers.distillation.teachers import teacher_numbers
 from plumbob.trainers.online.experience import TeacherLogprobs
@@ -150,7 +150,7 @@ def kl_grades(learners: Any, batch: Any, teachers: Tensor) -> Tensor:
     return own_logprobs(learners, batch) - own_logprobs(learners, replace(batch, teachers=teachers))
 
 
-def exchanged(run: PpoRun, *arguments: Any) -> Tensor:
+def exchanged(run: OnlineRun, *arguments: Any) -> Tensor:
     numbers = teacher_numbers(run, *arguments)
     assert numbers is not None
     return 1 - numbers
@@ -168,7 +168,7 @@ BUGS: Mapping[str, Mapping[str, Bug]] = {
         "the forward KL over the teacher's two likeliest tokens, not renormalised": Bug(
             replaced=(KL_TO, measured_as(forward_kl_of_two))
         ),
-        "teachers exchanged": Bug(replaced=("plumbob.trainers.online.ppo.teacher_numbers", exchanged)),
+        "teachers exchanged": Bug(replaced=("plumbob.trainers.online.online_loop.teacher_numbers", exchanged)),
     },
     "sampled": {
         **SHARED,

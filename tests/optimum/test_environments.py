@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_prompts
 from plumbob.data.texts.chat import chat_renderer
@@ -28,9 +28,9 @@ from plumbob.rollout.samplers.open_sampler import open_sampler
 from plumbob.rollout.samplers.sampler import Sampler, SamplerSpec, sample
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
-from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo
-from plumbob.trainers.online.ppo_input import PpoInput
-from plumbob.trainers.online.recorder import PpoRecorder
+from plumbob.trainers.online.online_input import OnlineInput
+from plumbob.trainers.online.online_loop import OnlineState, OnlineWorkers, run_online
+from plumbob.trainers.online.recorder import OnlineRecorder
 from plumbob.verify.local_learner import open_learner
 from tests.support.recording_listener import Watching
 from tests.support.word_policy import Dialogue, write_word_policy
@@ -41,8 +41,8 @@ NUMBERS = (13, 17, 19, 23, 29, 31, 37, 41, 43, 46, 47, 53)
 EXPRESSIONS = [f"{a} * {b}" for a in NUMBERS for b in NUMBERS]
 RLOO = [
     *("rollout.engine.kind=transformers", "rollout.max_tokens=48", "data.max_prompt_tokens=32", "seed=1"),
-    *("reward.parts=[{kind: environment}]", "ppo.learning_rate=0.003", "ppo.prompts_per_step=4"),
-    *("ppo.samples_per_prompt=16", "ppo.minibatch_size=64", "learner.micro_batch_size=64"),
+    *("reward.parts=[{kind: environment}]", "online.learning_rate=0.003", "online.prompts_per_step=4"),
+    *("online.samples_per_prompt=16", "online.minibatch_size=64", "learner.micro_batch_size=64"),
 ]
 
 
@@ -66,7 +66,7 @@ def learnt(
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in trained_on))
     (folder / "others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tried_on))
     run = load_run("rloo", [f"policy.model={policy}", f"data.prompts={folder}/rows.jsonl", *RLOO, *overrides])
-    assert isinstance(run, PpoRun) and run.rollout.environment is not None
+    assert isinstance(run, OnlineRun) and run.rollout.environment is not None
     tokenizer, rollout = AutoTokenizer.from_pretrained(policy), run.rollout
 
     def prompts(file: str) -> tuple[EncodedPrompt, ...]:
@@ -84,12 +84,14 @@ def learnt(
         environment=rollout.environment,
     )
     sampler = with_environment(open_sampler(spec), spec)
-    state = PpoState(run, PpoInput(prompts("rows.jsonl"), tokenizer.pad_token_id, ()))
-    workers = PpoWorkers(OneSampler(sampler), open_scorer(run.reward.reward, "cpu"), open_learner(run))
+    state = OnlineState(run, OnlineInput(prompts("rows.jsonl"), tokenizer.pad_token_id, ()))
+    workers = OnlineWorkers(OneSampler(sampler), open_scorer(run.reward.reward, "cpu"), open_learner(run))
     watching = Watching()
-    with MetricsLog(folder, watching) as log, PpoRecorder(run.stage, run.ppo, folder, log, watching) as record:
-        run_ppo(run, tokenizer.pad_token_id, state, workers, Checkpoints(folder / "checkpoints", 1), record)
-    found = sample(sampler, sample_requests(prompts("others.jsonl"), 16, run.ppo.num_steps, run.seed, with_rows=True))
+    with MetricsLog(folder, watching) as log, OnlineRecorder(run.stage, run.online, folder, log, watching) as record:
+        run_online(run, tokenizer.pad_token_id, state, workers, Checkpoints(folder / "checkpoints", 1), record)
+    found = sample(
+        sampler, sample_requests(prompts("others.jsonl"), 16, run.online.num_steps, run.seed, with_rows=True)
+    )
     sampler.close()
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["metrics"]["reward"] for line in lines], found
@@ -132,8 +134,8 @@ def test_twenty_questions_are_asked(tmp_path: Path) -> None:
     settings = (
         f"rollout.environment.source={SHIPPED}.twenty_questions:TwentyQuestions",
         "rollout.environment.arguments={num_cars: 4, num_questions: 2}",
-        "ppo.num_steps=60",
-        "ppo.kl.coefficient=0.02",
+        "online.num_steps=60",
+        "online.kl.coefficient=0.02",
     )
     curve, found = learnt(tmp_path, policy, list(rows(4)), list(rows(4)), *settings)
     print("twenty questions:", [round(reward, 2) for reward in curve], round(rewards_of(found), 3))
@@ -169,8 +171,8 @@ def test_the_calculator_is_used(tmp_path: Path) -> None:
     settings = (
         f"rollout.environment.source={SHIPPED}.calculator:Calculator",
         "rollout.environment.arguments={role: user}",
-        "ppo.num_steps=40",
-        "ppo.kl.coefficient=0.01",
+        "online.num_steps=40",
+        "online.kl.coefficient=0.01",
     )
     curve, found = learnt(tmp_path, policy, asked, others[:16], *settings)
     calls = [len(rollout.episode.turns) == 2 for rollout in found if rollout.episode is not None]

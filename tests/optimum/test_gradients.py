@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import (
     GROUPED,
     DrGrpo,
@@ -23,7 +23,7 @@ from plumbob.configs.settings.algorithms import (
     ReinforcePlusPlusBaseline,
     Rloo,
 )
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.models.adapter import ModelRole
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.algorithms.advantages import Estimate, estimate
@@ -41,7 +41,7 @@ from plumbob.verify.world.problem import UNSHAPED, Problem, Size, make_problem
 from plumbob.verify.world.tiny_world import response_logprobs
 from tests.optimum.online_gradients import enumerated_gradient, listed_counts, listed_step, trainer_gradient
 from tests.optimum.planted import HONEST, Bug, Errors, errors_with
-from tests.optimum.ratio_bugs import LOSSES, RATIO_BUGS, with_ppo
+from tests.optimum.ratio_bugs import LOSSES, RATIO_BUGS, with_online
 from tests.support.learner_ranks import Ranks
 
 NUM_RESPONSES = 100
@@ -57,25 +57,25 @@ EARLY = UNSHAPED.model_copy(update={"overlong_penalty": OVERLONG.model_copy(upda
 K2_IN_LOSS, K3_IN_LOSS = k_in_loss(Size(), "k2"), k_in_loss(Size(), "k3")
 
 
-def stronger(run: PpoRun) -> PpoRun:
-    kl = run.ppo.kl
-    return with_ppo(run, kl=kl.model_copy(update={"coefficient": 1.1 * kl.coefficient}))
+def stronger(run: OnlineRun) -> OnlineRun:
+    kl = run.online.kl
+    return with_online(run, kl=kl.model_copy(update={"coefficient": 1.1 * kl.coefficient}))
 
 
-def discounted(run: PpoRun) -> PpoRun:
-    return with_ppo(run, estimator=run.ppo.estimator.model_copy(update={"gamma": 0.95}))
+def discounted(run: OnlineRun) -> OnlineRun:
+    return with_online(run, estimator=run.online.estimator.model_copy(update={"gamma": 0.95}))
 
 
-def hotter(run: PpoRun) -> PpoRun:
+def hotter(run: OnlineRun) -> OnlineRun:
     return run.model_copy(update={"rollout": run.rollout.model_copy(update={"temperature": 1.1})})
 
 
-def weighed(run: PpoRun) -> PpoRun:
-    return with_ppo(run, loss_mean="response")
+def weighed(run: OnlineRun) -> OnlineRun:
+    return with_online(run, loss_mean="response")
 
 
-def counted(run: PpoRun) -> PpoRun:
-    return with_ppo(run, loss_mean="token")
+def counted(run: OnlineRun) -> OnlineRun:
+    return with_online(run, loss_mean="token")
 
 
 role_of = PolicyModel.role
@@ -129,9 +129,9 @@ BUGS = {
     "EOS out of the mask": Bug(replaced=(f"{RANK_STEP}.collate_rollouts", without_eos)),
     "responses weigh the same": Bug(weighed),
     "tokens weigh the same": Bug(counted),
-    "cut responses learnt from": Bug(lambda run: with_ppo(run, mask_truncated=False)),
+    "cut responses learnt from": Bug(lambda run: with_online(run, mask_truncated=False)),
     "cut responses in the baseline": Bug(replaced=(f"{EXPERIENCE}.estimate", with_cut_ones)),
-    "a penalty from the first token on": Bug(lambda run: with_ppo(run, shaping=EARLY)),
+    "a penalty from the first token on": Bug(lambda run: with_online(run, shaping=EARLY)),
     "a penalty that is all or nothing": Bug(
         replaced=("plumbob.trainers.algorithms.reward_shaping.overlong_penalty", all_or_nothing)
     ),
@@ -143,10 +143,10 @@ BUGS = {
 }
 
 
-def run_of(problem: Problem, ppo: PpoSettings) -> PpoRun:
+def run_of(problem: Problem, online: OnlineSettings) -> OnlineRun:
     """A few updates by `ppo`; all responses to a prompt are one group where the estimator compares them."""
     num_samples = problem.size.num_prompts * NUM_RESPONSES
-    samples = NUM_RESPONSES if isinstance(ppo.estimator, GROUPED) else 1
+    samples = NUM_RESPONSES if isinstance(online.estimator, GROUPED) else 1
     changes = {
         "learning_rate": 3e-3,
         "schedule": "linear",
@@ -157,13 +157,13 @@ def run_of(problem: Problem, ppo: PpoSettings) -> PpoRun:
         "minibatch_size": num_samples,
         "max_grad_norm": 1e9,
     }
-    return problem.ppo_run(ppo.model_copy(update=changes))
+    return problem.online_run(online.model_copy(update=changes))
 
 
-def errors_of(folder: Path, size: Size, ppo: PpoSettings, bugs: tuple[str, ...]) -> Errors:
+def errors_of(folder: Path, size: Size, online: OnlineSettings, bugs: tuple[str, ...]) -> Errors:
     """At one policy and on one listed step, for the honest trainer and for each of `bugs`."""
     problem = make_problem(size, 0, folder)
-    run = run_of(problem, ppo)
+    run = run_of(problem, online)
     learners = train_online(run, problem.world, problem.rewards)
     learners.save(folder)
     counts = listed_counts(response_logprobs(problem.world, learners.compute, "policy"), NUM_RESPONSES)
@@ -194,26 +194,26 @@ def test_each_row_has_the_enumerated_gradient_and_no_listed_bug_has(
 def test_a_reference_that_is_trained_along_is_far_from_it(one_rank: Ranks, tmp_path: Path, kl: FixedKl) -> None:
     # What is enumerated takes the reference from the model as it begins, not from the trainer that may be wrong.
     bugs = ("the policy in the reference's role",)
-    ppo = PpoSettings(estimator=Rloo(), kl=kl, shaping=UNSHAPED)
-    one_rank.run(errors_of, tmp_path, Size(depth=2), ppo, bugs)[0].check()
+    online = OnlineSettings(estimator=Rloo(), kl=kl, shaping=UNSHAPED)
+    one_rank.run(errors_of, tmp_path, Size(depth=2), online, bugs)[0].check()
 
 
 @pytest.mark.parametrize(
-    "ppo",
+    "online",
     [
-        PpoSettings(estimator=Gae(gamma=0.9, lam=0.5, whiten=True), kl=IN_REWARD),
-        PpoSettings(estimator=ReinforcePlusPlus(gamma=0.9), kl=IN_REWARD),
-        PpoSettings(estimator=Gae(), kl=K2_IN_LOSS),
-        PpoSettings(estimator=ReinforcePlusPlus(), kl=K3_IN_LOSS),
-        PpoSettings(estimator=DrGrpo(), kl=K2_IN_LOSS),
-        PpoSettings(estimator=ReinforcePlusPlusBaseline(), kl=K2_IN_LOSS),
-        PpoSettings(estimator=Rloo(), kl=K3_IN_LOSS),
-        PpoSettings(estimator=Grpo(), kl=K3_IN_LOSS, loss_mean="response"),
+        OnlineSettings(estimator=Gae(gamma=0.9, lam=0.5, whiten=True), kl=IN_REWARD),
+        OnlineSettings(estimator=ReinforcePlusPlus(gamma=0.9), kl=IN_REWARD),
+        OnlineSettings(estimator=Gae(), kl=K2_IN_LOSS),
+        OnlineSettings(estimator=ReinforcePlusPlus(), kl=K3_IN_LOSS),
+        OnlineSettings(estimator=DrGrpo(), kl=K2_IN_LOSS),
+        OnlineSettings(estimator=ReinforcePlusPlusBaseline(), kl=K2_IN_LOSS),
+        OnlineSettings(estimator=Rloo(), kl=K3_IN_LOSS),
+        OnlineSettings(estimator=Grpo(), kl=K3_IN_LOSS, loss_mean="response"),
     ],
-    ids=lambda ppo: f"{ppo.estimator.kind}-{ppo.kl.estimate}-{ppo.loss_mean}",
+    ids=lambda online: f"{online.estimator.kind}-{online.kl.estimate}-{online.loss_mean}",
 )
 def test_settings_that_no_row_has_lead_to_the_enumerated_gradient(
-    one_rank: Ranks, tmp_path: Path, ppo: PpoSettings
+    one_rank: Ranks, tmp_path: Path, online: OnlineSettings
 ) -> None:
-    unshaped = ppo.model_copy(update={"shaping": UNSHAPED})
+    unshaped = online.model_copy(update={"shaping": UNSHAPED})
     assert one_rank.run(errors_of, tmp_path, Size(), unshaped, ())[0].honest < HONEST

@@ -218,9 +218,9 @@ def test_each_online_row_has_its_bugs_planted_or_is_rloo_as_the_one_that_has(tmp
         row for row in ALL_ROWS if isinstance(row, OnlineRow | WholeSystemRow) and row not in PLANTED_ROWS
     ]
     assert planted in PLANTED_ROWS and left_out == [SLOW_ROW, whole]
-    whole_ppo = whole.settings(make_problem(whole.size, 0, tmp_path), tmp_path, tmp_path).ppo
-    for row, ppo in zip(left_out, (SLOW_ROW.settings(), whole_ppo), strict=True):
-        assert (ppo.estimator, ppo.kl, ppo.loss_mean) == (planted.estimator, planted.settings().kl, "token")
+    whole_online = whole.settings(make_problem(whole.size, 0, tmp_path), tmp_path, tmp_path).online
+    for row, online in zip(left_out, (SLOW_ROW.settings(), whole_online), strict=True):
+        assert (online.estimator, online.kl, online.loss_mean) == (planted.estimator, planted.settings().kl, "token")
         assert row.bug_targets.keys() == planted.bug_targets.keys()
 
 

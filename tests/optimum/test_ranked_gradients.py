@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import BestOfN, FixedKl, OnlineDpo
 from plumbob.configs.settings.offline_objectives import DpoLoss, IpoLoss
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.reward.scorer import Score
 from plumbob.trainers.algorithms.advantages import best_and_worst
 from plumbob.trainers.online.collection.collector import StepResponses
@@ -37,7 +37,7 @@ from plumbob.verify.world.problem import Problem, Size, make_problem
 from plumbob.verify.world.tiny_world import TinyWorld, every_response, response_logprobs
 from tests.optimum.online_gradients import policy_of, trainer_gradient
 from tests.optimum.planted import Bug, Errors, errors_with
-from tests.optimum.ratio_bugs import with_ppo
+from tests.optimum.ratio_bugs import with_online
 from tests.optimum.test_gradients import BUGS
 from tests.support.learner_ranks import Ranks
 
@@ -52,14 +52,14 @@ Groups = NDArray[np.int64]
 ROWS: tuple[OnlineRow, ...] = RANKED_ROWS
 
 
-def with_loss(run: PpoRun, **changes: Any) -> PpoRun:
-    estimator = run.ppo.estimator
+def with_loss(run: OnlineRun, **changes: Any) -> OnlineRun:
+    estimator = run.online.estimator
     assert isinstance(estimator, OnlineDpo)
-    return with_ppo(run, estimator=OnlineDpo(loss=estimator.loss.model_copy(update=changes)))
+    return with_online(run, estimator=OnlineDpo(loss=estimator.loss.model_copy(update=changes)))
 
 
-def stronger_loss(run: PpoRun) -> PpoRun:
-    estimator = run.ppo.estimator
+def stronger_loss(run: OnlineRun) -> OnlineRun:
+    estimator = run.online.estimator
     assert isinstance(estimator, OnlineDpo)
     match estimator.loss:
         case DpoLoss(beta=beta):
@@ -70,9 +70,9 @@ def stronger_loss(run: PpoRun) -> PpoRun:
             raise AssertionError(f"no row has {other.kind}")
 
 
-def stronger(run: PpoRun) -> PpoRun:
+def stronger(run: OnlineRun) -> OnlineRun:
     """Of the KL, where responses are ranked by it; else of the loss."""
-    return BUGS["beta 10% too large"].settings(run) if run.ppo.kl.coefficient else stronger_loss(run)
+    return BUGS["beta 10% too large"].settings(run) if run.online.kl.coefficient else stronger_loss(run)
 
 
 def exchanged(rewards: Tensor, action_mask: Tensor, groups: Tensor, *_: Any) -> Tensor:
@@ -117,9 +117,9 @@ def at_the_policy(experience: Experience, _: Tensor, groups: Tensor) -> GroupRow
     return response_pairs(experience, experience.old_logprobs, groups)
 
 
-def in_one_update(run: PpoRun) -> PpoRun:
+def in_one_update(run: OnlineRun) -> OnlineRun:
     """Of as many rows as the step has responses."""
-    return with_ppo(run, minibatch_size=run.ppo.minibatch_size * run.ppo.samples_per_prompt)
+    return with_online(run, minibatch_size=run.online.minibatch_size * run.online.samples_per_prompt)
 
 
 def ranked_by(ranking: Any) -> Bug:
@@ -129,7 +129,7 @@ def ranked_by(ranking: Any) -> Bug:
 OBJECTIVE = "plumbob.trainers.online.objective"
 RANKED_BUGS = BUGS | {
     "beta 10% too large": Bug(stronger),
-    "ranked by reward alone": Bug(lambda run: with_ppo(run, kl=FixedKl(coefficient=0.0))),
+    "ranked by reward alone": Bug(lambda run: with_online(run, kl=FixedKl(coefficient=0.0))),
     "the loss's beta 10% too large": Bug(stronger_loss),
     "per token instead of summed": Bug(lambda run: with_loss(run, per_token=True)),
     "the whole group learnt": Bug(in_one_update, (f"{OBJECTIVE}.best_responses", whole_group)),
@@ -142,9 +142,9 @@ RANKED_BUGS = BUGS | {
 }
 
 
-def run_of(problem: Problem, ppo: PpoSettings) -> PpoRun:
+def run_of(problem: Problem, online: OnlineSettings) -> OnlineRun:
     """A few updates by `ppo`."""
-    num_samples = problem.size.num_prompts * NUM_GROUPS * ppo.samples_per_prompt
+    num_samples = problem.size.num_prompts * NUM_GROUPS * online.samples_per_prompt
     changes = {
         "learning_rate": 5e-3,
         "warmup_fraction": 0.0,
@@ -153,13 +153,13 @@ def run_of(problem: Problem, ppo: PpoSettings) -> PpoRun:
         "minibatch_size": num_samples,
         "max_grad_norm": 1e9,
     }
-    return problem.ppo_run(ppo.model_copy(update=changes))
+    return problem.online_run(online.model_copy(update=changes))
 
 
-def returns_of(run: PpoRun, instance: Instance, world: TinyWorld, learners: OneRank) -> Array:
+def returns_of(run: OnlineRun, instance: Instance, world: TinyWorld, learners: OneRank) -> Array:
     """By which the responses are ranked, [P, K]."""
     policy = response_logprobs(world, learners.compute, "policy")
-    return kl_returns(replace(instance, beta=run.ppo.kl.coefficient), policy)
+    return kl_returns(replace(instance, beta=run.online.kl.coefficient), policy)
 
 
 def drawn_groups(policy: Array, returns: Array, group_size: int) -> Groups:
@@ -200,15 +200,15 @@ def counted_pairs(groups: Groups, returns: Array) -> Array:
     return wins
 
 
-def enumerated(run: PpoRun, instance: Instance, world: TinyWorld, learners: OneRank, wins: Array) -> Array:
+def enumerated(run: OnlineRun, instance: Instance, world: TinyWorld, learners: OneRank, wins: Array) -> Array:
     """Gradient of the step's loss by next-token logits, [P, S, V], from the papers' formulas."""
     policy = response_logprobs(world, learners.compute, "policy")
-    if isinstance(run.ppo.estimator, BestOfN):
-        ones, by_response = np.ones((*policy.shape, 1)), run.ppo.loss_mean == "response"
+    if isinstance(run.online.estimator, BestOfN):
+        ones, by_response = np.ones((*policy.shape, 1)), run.online.loss_mean == "response"
         return step_gradient(instance, policy_of(world, learners), ones, wins.sum(2), by_response)
-    assert isinstance(run.ppo.estimator, OnlineDpo)
+    assert isinstance(run.online.estimator, OnlineDpo)
     log_ratios = policy - instance.reference
-    match run.ppo.estimator.loss:
+    match run.online.estimator.loss:
         case DpoLoss(beta=beta):
             pushes = dpo_pushes(log_ratios, wins, beta)
         case IpoLoss(tau=tau):
@@ -218,7 +218,7 @@ def enumerated(run: PpoRun, instance: Instance, world: TinyWorld, learners: OneR
     return by_logits(world, policy, pushes / wins.sum())
 
 
-def errors_of(folder: Path, size: Size, ppo: PpoSettings, bugs: tuple[str, ...], are_whole: bool) -> Errors:
+def errors_of(folder: Path, size: Size, online: OnlineSettings, bugs: tuple[str, ...], are_whole: bool) -> Errors:
     """At one policy and on one step, for the honest trainer and for each of `bugs`.
 
     `are_whole`: rewards are -1, 0 or 1.
@@ -226,12 +226,12 @@ def errors_of(folder: Path, size: Size, ppo: PpoSettings, bugs: tuple[str, ...],
     problem = make_problem(size, 0, folder)
     if are_whole:
         problem = replace(problem, rewards=np.round(problem.rewards))
-    run, world = run_of(problem, ppo), problem.world
+    run, world = run_of(problem, online), problem.world
     learners = train_online(run, world, problem.rewards)
     learners.save(folder)
     instance = problem.instance()
     returns = returns_of(run, instance, world, learners)
-    groups = drawn_groups(response_logprobs(world, learners.compute, "policy"), returns, ppo.samples_per_prompt)
+    groups = drawn_groups(response_logprobs(world, learners.compute, "policy"), returns, online.samples_per_prompt)
     wins = counted_pairs(groups, returns)
     expected = pulled_back(world, learners, enumerated(run, instance, world, learners, wins))
     responses = drawn_step(world, problem.rewards, groups, learners)
@@ -259,6 +259,6 @@ def test_where_rewards_tie_the_first_of_a_group_counts_and_equal_groups_teach_no
     one_rank: Ranks, tmp_path: Path, estimator: BestOfN | OnlineDpo
 ) -> None:
     # Ranked by rewards alone: most groups of four have several best, and some are all alike.
-    ppo = ONLINE_IPO_ROW.settings().model_copy(update={"estimator": estimator})
+    online = ONLINE_IPO_ROW.settings().model_copy(update={"estimator": estimator})
     bugs = ("chosen and rejected exchanged on ties", "pairs of tied groups")
-    one_rank.run(errors_of, tmp_path, Size(depth=2), ppo, bugs, True)[0].check()
+    one_rank.run(errors_of, tmp_path, Size(depth=2), online, bugs, True)[0].check()

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import FixedKl, Rloo
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.learner.ranks.own_rows import OwnRows
 from plumbob.trainers.online.collection.collector import StepResponses
@@ -46,18 +46,18 @@ class Found(NamedTuple):
     clipped_share: float
 
 
-def experience_of(run: PpoRun, learners: OneRank, responses: StepResponses) -> Experience:
+def experience_of(run: OnlineRun, learners: OneRank, responses: StepResponses) -> Experience:
     trajectories = collate_rollouts(responses.rollouts, EOS)
     computed = compute_logprobs_and_values(OwnRows(learners.learner), trajectories, 1.0, False, None)
     scores = torch.tensor([score.total for score in responses.scores])
-    beta, limit = run.ppo.kl.coefficient, run.rollout.max_tokens
-    return make_experience(trajectories, scores, computed, run.ppo, beta, STEPS, limit)[0]
+    beta, limit = run.online.kl.coefficient, run.rollout.max_tokens
+    return make_experience(trajectories, scores, computed, run.online, beta, STEPS, limit)[0]
 
 
-def errors_past_one(folder: Path, size: Size, ppo: PpoSettings, bugs: tuple[str, ...]) -> Found:
+def errors_past_one(folder: Path, size: Size, online: OnlineSettings, bugs: tuple[str, ...]) -> Found:
     """An update on a listed step, then the gradient of the next one on the same experience."""
     problem = make_problem(size, 0, folder)
-    run, world = run_of(problem, ppo), problem.world
+    run, world = run_of(problem, online), problem.world
     instance = problem.instance()
     learners = train_online(run, world, problem.rewards)
     counts = listed_counts(response_logprobs(world, learners.compute, "policy"), NUM_RESPONSES)
@@ -72,7 +72,7 @@ def errors_past_one(folder: Path, size: Size, ppo: PpoSettings, bugs: tuple[str,
     updated(learners, MOVED)
     learners.save(folder)
     now = policy_of(world, learners)
-    pushes = surrogate_pushes(run.ppo.policy_loss, instance.tree, now, old, advantages)
+    pushes = surrogate_pushes(run.online.policy_loss, instance.tree, now, old, advantages)
     expected = pulled_back(world, learners, gradient_with(run, instance, now, pushes, counts.astype(float)))
     clipped_share = updated(learners, 0.0)["clipped_share"]
 
@@ -97,7 +97,7 @@ def test_past_a_ratio_of_one_each_surrogate_has_the_enumerated_gradient_and_no_l
 
 
 def test_so_has_the_clipped_surrogate_of_one_range(one_rank: Ranks, tmp_path: Path) -> None:
-    ppo = PpoSettings(estimator=Rloo(), kl=FixedKl(coefficient=Size().beta), shaping=UNSHAPED)
-    found = one_rank.run(errors_past_one, tmp_path, Size(), ppo, ())[0]
+    online = OnlineSettings(estimator=Rloo(), kl=FixedKl(coefficient=Size().beta), shaping=UNSHAPED)
+    found = one_rank.run(errors_past_one, tmp_path, Size(), online, ())[0]
     found.errors.check()
     assert 0.05 < found.clipped_share < 0.95

@@ -60,8 +60,8 @@ def known_run(runs: Path) -> Path:
     folder = runs / KNOWN_RUN
     (folder / "policy").mkdir(parents=True)
     _tokenizer().save(str(folder / "policy" / "tokenizer.json"))
-    config = {"name": KNOWN_RUN, "kind": "ppo", "policy": {"model": str(folder / "policy")}}
-    config |= {"ppo": {"estimator": {"kind": "gae", "gamma": 1.0}}}
+    config = {"name": KNOWN_RUN, "kind": "online", "policy": {"model": str(folder / "policy")}}
+    config |= {"online": {"estimator": {"kind": "gae", "gamma": 1.0}}}
     (folder / "resolved.json").write_text(json.dumps({"config": config, "packages": {}}))
     line = {"stage": "ppo", "num_steps": 2, "metrics": {"reward": 0.5}, "seconds": {"learn": 1.0}}
     lines = [json.dumps(line | {"step": step, "time": 10.0 + step}) for step in (1, 2)]

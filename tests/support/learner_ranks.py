@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from plumbob.configs.base import Dtype
 from plumbob.configs.settings.algorithms import Clipped, Gae
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
@@ -31,7 +31,7 @@ from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import LossTerm, UpdatePlan
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, learns_whole_kl, loss_weights
-from plumbob.trainers.online.objective import ppo_loss_terms
+from plumbob.trainers.online.objective import online_loss_terms
 from tests.support.opened_models import opened_policy
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")
@@ -132,7 +132,7 @@ class LearnerCase:
     learner: Mapping[str, str] = field(default_factory=dict)
 
 
-PPO = PpoSettings(
+PPO = OnlineSettings(
     learning_rate=1e-3,
     policy_loss=Clipped(clip_range=0.5),
     max_grad_norm=1.0,
@@ -141,11 +141,11 @@ PPO = PpoSettings(
 
 
 def tiny_learner(
-    case: LearnerCase, ppo: PpoSettings = PPO, loss_terms: tuple[LossTerm[Any], ...] | None = None
+    case: LearnerCase, online: OnlineSettings = PPO, loss_terms: tuple[LossTerm[Any], ...] | None = None
 ) -> Learner:
     """A policy, its reference and, where the estimator has one, a critic on one base, on this process's rank."""
     tuning = case.tuning or LoraTuning(rank=case.lora_rank, alpha=2.0 * case.lora_rank)
-    critic = ppo.estimator if isinstance(ppo.estimator, Gae) else None
+    critic = online.estimator if isinstance(online.estimator, Gae) else None
     roles = ROLES if critic else ROLES[:2]
     opened = opened_policy(case.folder, quantization=case.quantization, dtype=case.dtype)
     model = method_of(tuning).policy(opened, roles, case.seed)
@@ -153,12 +153,12 @@ def tiny_learner(
     add_teachers(model, [opened_policy(folder) for folder in case.teachers])
     if case.gradient_checkpointing:
         model.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
-    rates = {"policy": ppo.learning_rate} | ({"value": critic.value_learning_rate} if critic else {})
+    rates = {"policy": online.learning_rate} | ({"value": critic.value_learning_rate} if critic else {})
     groups = [ParameterGroup(name, group, rates[name]) for name, group in trainable_groups(model).items()]
     given = {"micro_batch_size": case.micro_batch_size, "zero_stage": case.zero_stage, **case.learner}
     settings = LearnerSettings.model_validate(given)
-    engine = Engine(model, groups, ppo, settings, case.zero_stage, _rank)
-    return Learner(model, loss_terms or ppo_loss_terms(ppo, TEMPERATURE), engine, NoArtifact(), _rank, settings)
+    engine = Engine(model, groups, online, settings, case.zero_stage, _rank)
+    return Learner(model, loss_terms or online_loss_terms(online, TEMPERATURE), engine, NoArtifact(), _rank, settings)
 
 
 def _randomise(model: PolicyModel, case: LearnerCase) -> None:
@@ -170,7 +170,7 @@ def _randomise(model: PolicyModel, case: LearnerCase) -> None:
                     parameter.normal_(0.0, case.adapter_std, generator=generator)
 
 
-def ragged_experience(ppo: PpoSettings = PPO, return_scale: float = 1.0) -> Experience:
+def ragged_experience(online: OnlineSettings = PPO, return_scale: float = 1.0) -> Experience:
     """Eight responses of 1 to 6 tokens after prompts of 2 to 4, every number drawn from a fixed seed."""
     generator = torch.Generator().manual_seed(7)
     prompts = torch.tensor([2, 3, 4, 2, 4, 3, 2, 2])
@@ -187,11 +187,11 @@ def ragged_experience(ppo: PpoSettings = PPO, return_scale: float = 1.0) -> Expe
         action_mask=actions,
         old_logprobs=torch.where(actions, -3.7, 0.0),
         advantages=advantages,
-        loss_weights=loss_weights(actions, ppo.loss_mean),
+        loss_weights=loss_weights(actions, online.loss_mean),
         importance_weights=actions.float(),
-        critic=critic if isinstance(ppo.estimator, Gae) else None,
-        kl=LossKl(draw() - 3.7 * actions, ppo.kl.coefficient) if ppo.kl.place == "loss" else None,
-        teachers=torch.tensor([0, 1, 1, 0, 1, 0, 0, 1]) if learns_whole_kl(ppo.estimator) else None,
+        critic=critic if isinstance(online.estimator, Gae) else None,
+        kl=LossKl(draw() - 3.7 * actions, online.kl.coefficient) if online.kl.place == "loss" else None,
+        teachers=torch.tensor([0, 1, 1, 0, 1, 0, 0, 1]) if learns_whole_kl(online.estimator) else None,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.learner.learner_protocol import UpdatePlan, merge_results
 from tests.support.learner_ranks import (
     PPO,
@@ -29,14 +29,14 @@ def updated(
     case: LearnerCase,
     plan: UpdatePlan,
     num_padding: int = 0,
-    ppo: PpoSettings = PPO,
+    online: OnlineSettings = PPO,
     scale: float = 1.0,
     num_rows: int = 8,
 ) -> tuple[Any, ...]:
     """One update from a fresh learner: its result, the state before and the state after."""
-    learner = tiny_learner(case, ppo)
+    learner = tiny_learner(case, online)
     before = numpy_state(learner)
-    batch = ragged_experience(ppo, scale).rows(np.arange(num_rows))
+    batch = ragged_experience(online, scale).rows(np.arange(num_rows))
     result = learner.update(padded(batch, num_padding), plan)
     return result, before, numpy_state(learner)
 

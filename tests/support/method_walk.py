@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from plumbob.configs.runs import DpoRun, KtoRun, PpoRun, SftRun
+from plumbob.configs.runs import DpoRun, KtoRun, OnlineRun, SftRun
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.data.batch import Batch
 from plumbob.data.tokenization import PairBatch, TokenBatch
@@ -33,7 +33,10 @@ STAGES: Mapping[str, tuple[Any, dict[str, Any]]] = {
     "sft": (SftRun, {"data": {"demonstrations": "unread"}, "sft": {}}),
     "dpo": (DpoRun, {"data": {"pairs": "unread"}, "dpo": {}}),
     "kto": (KtoRun, {"data": {"labelled": "unread"}, "kto": {}}),
-    "ppo": (PpoRun, {"data": {"prompts": "unread"}, "reward": {"model": "unread"}, "ppo": {"samples_per_prompt": 2}}),
+    "ppo": (
+        OnlineRun,
+        {"data": {"prompts": "unread"}, "reward": {"model": "unread"}, "online": {"samples_per_prompt": 2}},
+    ),
 }
 NUM_STEPS = 6
 SAVED_AFTER = 3
@@ -164,7 +167,7 @@ def _everything(model: PolicyModel) -> dict[str, Tensor]:
 
 
 def _batch_of(stage: str, learner: Learner, run: Any) -> Batch:
-    experience = ragged_experience(run.ppo) if stage == "ppo" else ragged_experience()
+    experience = ragged_experience(run.online) if stage == "ppo" else ragged_experience()
     ids, attention, actions = (
         getattr(experience, name).numpy() for name in ("input_ids", "attention_mask", "action_mask")
     )

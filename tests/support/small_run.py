@@ -50,9 +50,9 @@ ROLLOUT = {
 }
 TRANSFORMERS = {"rollout.engine.kind": "transformers"}
 PPO = {
-    **{"ppo.num_steps": 3, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 4, "ppo.learning_rate": 1e-3},
+    **{"online.num_steps": 3, "online.prompts_per_step": 8, "online.minibatch_size": 4, "online.learning_rate": 1e-3},
     # A controller that moves at every step, so that a resumed run must have kept its coefficient.
-    **{"ppo.kl.kind": "adaptive", "ppo.kl.target": 0.5, "ppo.kl.horizon": 20},
+    **{"online.kl.kind": "adaptive", "online.kl.target": 0.5, "online.kl.horizon": 20},
 }
 PIPELINE: dict[str, object] = {
     **{f"policy.model.{name}": size for name, size in LLAMA.items()},
@@ -66,7 +66,7 @@ PIPELINE: dict[str, object] = {
     **{"pretrain.num_epochs": 1, "pretrain.block_tokens": 64, "pretrain.learning_rate": 1e-2},
     **{"pretrain_encoder.num_epochs": 1, "pretrain_encoder.block_tokens": 64},
     **{"sft.num_epochs": 1, "sft.batch_size": 16, "reward_training.num_epochs": 1, "dpo.batch_size": 16},
-    **{"ppo.num_steps": 2, "ppo.prompts_per_step": 8, "ppo.minibatch_size": 8, "ppo.num_epochs": 1},
+    **{"online.num_steps": 2, "online.prompts_per_step": 8, "online.minibatch_size": 8, "online.num_epochs": 1},
     **{"evaluation.num_prompts": 8, "calibration_prompts": 8, "evaluation.num_shown": 3},
     **{"rollout.num_threads": 1, "reward.num_threads": 1, "learner.num_threads": 1},
 }

@@ -11,7 +11,7 @@ PPO = ["policy.model=/models/p", "reward.model=/models/r", "data.prompts=/data/p
 """Its settings but for storage.path."""
 
 
-def ppo(*overrides: str, storage: Path | str = "/shared/runs") -> AnyRun:
+def online(*overrides: str, storage: Path | str = "/shared/runs") -> AnyRun:
     return for_cluster(load_run("ppo", [*PPO, f"storage.path={storage}", *overrides]))
 
 

@@ -9,7 +9,7 @@ from plumbob.trainers.metrics.sinks.tracked_run import TrackedRun
 from plumbob.trainers.metrics.sinks.trackers import open_tracker
 from plumbob.trainers.metrics.step_record import StepRecord
 
-SETTINGS = {"kind": "pipeline", "seed": 3, "ppo": {"learning_rate": 0.001, "kl": {"kind": "fixed"}}, "sinks": []}
+SETTINGS = {"kind": "pipeline", "seed": 3, "online": {"learning_rate": 0.001, "kl": {"kind": "fixed"}}, "sinks": []}
 TIME = 1_790_000_000.0
 """Of the first step, in seconds since 1970; each takes a second."""
 

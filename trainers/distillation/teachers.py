@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Distillation
 from plumbob.core.errors import UserError
 from plumbob.data.length_checks import check_context
@@ -31,7 +31,7 @@ TEACHER_KL = "teacher_kl"
 """Of a step: mean over its tokens of log policy - log teacher in nats, which estimates KL(policy || teacher)."""
 
 
-def prepare_teachers(run: PpoRun, policy: OpenedPolicy, prompts: Sequence[EncodedPrompt]) -> tuple[str, ...]:
+def prepare_teachers(run: OnlineRun, policy: OpenedPolicy, prompts: Sequence[EncodedPrompt]) -> tuple[str, ...]:
     """Check the teachers of a run; what a person should know of them comes back. Loads none.
 
     Raises:
@@ -57,7 +57,7 @@ def prepare_teachers(run: PpoRun, policy: OpenedPolicy, prompts: Sequence[Encode
     )
 
 
-def load_teachers(run: PpoRun, policy: "PolicyModel") -> None:
+def load_teachers(run: OnlineRun, policy: "PolicyModel") -> None:
     """Put the teachers of a run beside its policy. Raises UserError when one cannot be loaded."""
     if run.teachers:
         from plumbob.models.tuning.roles import add_teachers
@@ -65,7 +65,7 @@ def load_teachers(run: PpoRun, policy: "PolicyModel") -> None:
         add_teachers(policy, [open_policy(ref) for ref in run.teacher_refs])
 
 
-def _check_names(run: PpoRun, prompts: Sequence[EncodedPrompt]) -> None:
+def _check_names(run: OnlineRun, prompts: Sequence[EncodedPrompt]) -> None:
     """Raises UserError unless each prompt's row names a teacher, where there are several."""
     if run.teachers_by is None:
         return
@@ -79,13 +79,15 @@ def _check_names(run: PpoRun, prompts: Sequence[EncodedPrompt]) -> None:
         )
 
 
-def teacher_numbers(run: PpoRun, rollouts: Sequence[Response], rows: Mapping[str, Mapping[str, Any]]) -> Tensor | None:
+def teacher_numbers(
+    run: OnlineRun, rollouts: Sequence[Response], rows: Mapping[str, Mapping[str, Any]]
+) -> Tensor | None:
     """The number of each response's teacher, int64 [B]; None where the policy does not learn from any.
 
     Args:
         rows: prompt -> its row.
     """
-    if not isinstance(run.ppo.estimator, Distillation):
+    if not isinstance(run.online.estimator, Distillation):
         return None
     if run.teachers_by is None:
         return torch.zeros(len(rollouts), dtype=torch.int64)
@@ -94,7 +96,7 @@ def teacher_numbers(run: PpoRun, rollouts: Sequence[Response], rows: Mapping[str
 
 
 def teacher_metrics(
-    run: PpoRun, log_ratios: Tensor, mask: Tensor, numbers: Tensor, batch: WholeBatch = ONE_RANK
+    run: OnlineRun, log_ratios: Tensor, mask: Tensor, numbers: Tensor, batch: WholeBatch = ONE_RANK
 ) -> dict[str, float]:
     """`TEACHER_KL` of a step, and of each teacher that graded in it, where there are several.
 

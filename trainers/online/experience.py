@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import Distillation, Estimator
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.models.padding import columns_in_use
 from plumbob.trainers.algorithms.advantages import estimate
@@ -96,9 +96,9 @@ class Experience(Batch):
         attention_mask: bool.
         action_mask: bool, of responses that are learnt from; another is as if it were empty.
         old_logprobs: of the policy as the update begins, the learner's or the sampler's.
-        advantages: by `ppo.estimator`, over the whole batch.
+        advantages: by `online.estimator`, over the whole batch.
         loss_weights: what a token weighs in a mean over rows, which is sum(w x) / sum(w).
-        importance_weights: by `ppo.importance`; 1 on every action where there is no correction.
+        importance_weights: by `online.importance`; 1 on every action where there is no correction.
         critic: None where the estimator has none.
         kl: None where the divergence is in the reward.
         teachers: int64 [B], the number of each row's; None but for distillation in its `full` form.
@@ -143,7 +143,7 @@ def make_experience(
     trajectories: Trajectories,
     scores: Tensor,
     computed: LogprobsAndValues,
-    ppo: PpoSettings,
+    online: OnlineSettings,
     kl_coefficient: float,
     learner_version: int,
     max_tokens: int,
@@ -161,39 +161,39 @@ def make_experience(
         batch: that these rows are of.
 
     Raises:
-        StaleRollouts: a token is older than `ppo.max_staleness` versions, or newer than the learner.
+        StaleRollouts: a token is older than `online.max_staleness` versions, or newer than the learner.
         NotFinite: a score, or a number at an action token, is NaN or infinite.
     """
     mask = trajectories.action_mask
-    check_fresh(trajectories, learner_version, ppo.max_staleness, batch)
+    check_fresh(trajectories, learner_version, online.max_staleness, batch)
     _check_numbers(trajectories, scores, computed, batch)
     logprobs = torch.where(mask, computed.logprobs.float(), 0.0)
     ref_logprobs = torch.where(mask, computed.ref_logprobs.float(), 0.0)
     values = None if computed.values is None else torch.where(mask, computed.values.float(), 0.0)
 
     kl = kl_estimate(logprobs, ref_logprobs, "k1")
-    in_reward = ppo.kl.place == "reward"
-    attended, learnt = train_masks(trajectories, ppo.mask_truncated)
+    in_reward = online.kl.place == "reward"
+    attended, learnt = train_masks(trajectories, online.mask_truncated)
     num_tokens = mask.sum(dim=1)
     lengths = response_lengths(mask)
-    shaped = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, lengths, ppo.shaping, max_tokens)
+    shaped = shaped_rewards(scores, trajectories.ends_with_eos, num_tokens, lengths, online.shaping, max_tokens)
     turn_rewards = turn_reward_scale * trajectories.turn_rewards
     rewards = token_rewards(shaped.rewards, turn_rewards, kl, mask, kl_coefficient if in_reward else 0.0)
     if computed.graded is not None:
         rewards = torch.where(mask, computed.graded.logprobs.float() - logprobs, 0.0)
-    advantages, returns = estimate(ppo.estimator, rewards, values, learnt, trajectories.groups, batch)
-    importance = importance_weights(ppo.importance, logprobs, trajectories.sampler_logprobs, mask)
+    advantages, returns = estimate(online.estimator, rewards, values, learnt, trajectories.groups, batch)
+    importance = importance_weights(online.importance, logprobs, trajectories.sampler_logprobs, mask)
     experience = Experience(
         input_ids=trajectories.input_ids,
         attention_mask=attended,
         action_mask=learnt,
         old_logprobs=torch.where(learnt, logprobs, 0.0),
         advantages=advantages,
-        loss_weights=loss_weights(learnt, ppo.loss_mean),
+        loss_weights=loss_weights(learnt, online.loss_mean),
         importance_weights=torch.where(learnt, importance.weights, 0.0),
         critic=None if values is None or returns is None else CriticTargets(values, returns),
         kl=None if in_reward else LossKl(torch.where(learnt, ref_logprobs, 0.0), kl_coefficient),
-        teachers=computed.graded.numbers if computed.graded and learns_whole_kl(ppo.estimator) else None,
+        teachers=computed.graded.numbers if computed.graded and learns_whole_kl(online.estimator) else None,
         asks_entropies=computed.entropies is None,
     )
     stats = _stats(trajectories, scores, computed.compared, experience, kl, rewards, importance, batch)

@@ -22,7 +22,7 @@ from plumbob.configs.settings.metrics.monitors import (
     SamplerGapSettings,
     StandstillSettings,
 )
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.online.step_metrics import StepMetrics
 
@@ -37,7 +37,7 @@ class Alarm:
     """A failure that shows.
 
     Attributes:
-        name: the monitor's key in `ppo.monitors`.
+        name: the monitor's key in `online.monitors`.
         step: 1-based step that it shows at.
         message: what was seen, against which setting.
         stops: whether it is to end the run.
@@ -58,9 +58,9 @@ class Monitors:
         new_alarms: those that did not show at the step before: one for each episode.
     """
 
-    def __init__(self, ppo: PpoSettings) -> None:
-        self._ppo = ppo
-        watched = ppo.monitors
+    def __init__(self, online: OnlineSettings) -> None:
+        self._online = online
+        watched = online.monitors
         windows = (watched.over_optimisation, watched.collapse, watched.length_gaming, watched.standstill)
         self._steps = StepHistory(max(monitor.window for monitor in windows))
         self.alarms: tuple[Alarm, ...] = ()
@@ -78,13 +78,13 @@ class Monitors:
     def observe(self, step: StepMetrics) -> None:
         before = {alarm.name for alarm in self.alarms}
         self._steps.append(step)
-        self.alarms = tuple(alarms(self._steps, self._ppo))
+        self.alarms = tuple(alarms(self._steps, self._online))
         self.new_alarms = tuple(alarm for alarm in self.alarms if alarm.name not in before)
 
 
-def alarms(steps: "StepHistory", ppo: PpoSettings) -> list[Alarm]:
+def alarms(steps: "StepHistory", online: OnlineSettings) -> list[Alarm]:
     """What shows at the newest step."""
-    monitors = ppo.monitors
+    monitors = online.monitors
     found: list[Alarm] = []
 
     def run_monitor(name: str, monitor: M, check: Callable[[StepHistory, M], str | None]) -> None:
@@ -97,21 +97,21 @@ def alarms(steps: "StepHistory", ppo: PpoSettings) -> list[Alarm]:
     run_monitor("over_optimisation", monitors.over_optimisation, check_over_optimisation)
     run_monitor("collapse", monitors.collapse, check_collapse)
     run_monitor("length_gaming", monitors.length_gaming, check_length_gaming)
-    run_monitor("standstill", monitors.standstill, partial(check_standstill, updates_per_step=ppo.updates_per_step))
+    run_monitor("standstill", monitors.standstill, partial(check_standstill, updates_per_step=online.updates_per_step))
     return found
 
 
-def monitor_result(steps: Iterable[StepMetrics], ppo: PpoSettings) -> StageResult:
+def monitor_result(steps: Iterable[StepMetrics], online: OnlineSettings) -> StageResult:
     """Of a whole run: every episode, and which ended it."""
-    monitors, found = Monitors(ppo), []
+    monitors, found = Monitors(online), []
     for step in steps:
         monitors.observe(step)
         found += [{"name": new.name, "step": new.step, "message": new.message} for new in monitors.new_alarms]
     stopping = [alarm for alarm in monitors.alarms if alarm.stops]
     if not stopping:
         return StageResult({"monitors": found}, ())
-    why = "; ".join(f"ppo.monitors.{alarm.name}.action=stop: {alarm.message}" for alarm in stopping)
-    note = f"stopped after step {monitors.num_steps} of {ppo.num_steps}, whose policy is the result, by {why}"
+    why = "; ".join(f"online.monitors.{alarm.name}.action=stop: {alarm.message}" for alarm in stopping)
+    note = f"stopped after step {monitors.num_steps} of {online.num_steps}, whose policy is the result, by {why}"
     return StageResult({"monitors": found, "stopped_at_step": monitors.num_steps}, (note,))
 
 
@@ -120,7 +120,7 @@ def monitor_result(steps: Iterable[StepMetrics], ppo: PpoSettings) -> StageResul
 
 def check_kl(steps: "StepHistory", monitor: KlMonitorSettings) -> str | None:
     kl = steps.newest.experience.kl_mean
-    return f"KL {kl:.2f} is above ppo.monitors.kl.bound={monitor.bound:g}" if kl > monitor.bound else None
+    return f"KL {kl:.2f} is above online.monitors.kl.bound={monitor.bound:g}" if kl > monitor.bound else None
 
 
 def check_sampler_gap(steps: "StepHistory", monitor: SamplerGapSettings) -> str | None:
@@ -129,7 +129,7 @@ def check_sampler_gap(steps: "StepHistory", monitor: SamplerGapSettings) -> str 
         return None
     return (
         f"sampler and learner disagree by {gap:.3g} nats a token on average, above "
-        f"ppo.monitors.sampler_gap.bound={monitor.bound:g}: what is learnt from was sampled from another policy"
+        f"online.monitors.sampler_gap.bound={monitor.bound:g}: what is learnt from was sampled from another policy"
     )
 
 
@@ -143,7 +143,7 @@ def check_over_optimisation(steps: "StepHistory", monitor: OverOptimisationSetti
     return (
         f"over the last {monitor.window} steps the reward rose by {reward.slope:.3g} a step while the gold "
         f"reward fell by {-gold_reward_trend.slope:.3g}, both by more than "
-        f"ppo.monitors.over_optimisation.num_errors={monitor.num_errors:g} standard errors: "
+        f"online.monitors.over_optimisation.num_errors={monitor.num_errors:g} standard errors: "
         f"the policy learns the reward model's mistakes"
     )
 
@@ -155,13 +155,13 @@ def check_collapse(steps: "StepHistory", monitor: CollapseSettings) -> str | Non
     if entropy < monitor.min_entropy_share * first_entropy:
         return (
             f"entropy fell to {entropy:.3g} nats a token from {first_entropy:.3g}, below "
-            f"ppo.monitors.collapse.min_entropy_share={monitor.min_entropy_share:g} of it"
+            f"online.monitors.collapse.min_entropy_share={monitor.min_entropy_share:g} of it"
         )
     repeated, first_repeated = steps.means_at_both_ends(lambda step: step.repeated_share, monitor.window)
     if repeated - first_repeated > monitor.max_repeated_rise:
         return (
             f"{repeated:.0%} of the responses stand in their batch more than once, {first_repeated:.0%} in the first "
-            f"steps: more than ppo.monitors.collapse.max_repeated_rise={monitor.max_repeated_rise:g} above"
+            f"steps: more than online.monitors.collapse.max_repeated_rise={monitor.max_repeated_rise:g} above"
         )
     return None
 
@@ -175,7 +175,7 @@ def check_length_gaming(steps: "StepHistory", monitor: LengthGamingSettings) -> 
         return None
     return (
         f"responses grew from {first_tokens:.1f} to {tokens:.1f} tokens while the reward rose from {first_reward:.3g} "
-        f"to {reward:.3g}: more than ppo.monitors.length_gaming.max_growth={monitor.max_growth:g} times"
+        f"to {reward:.3g}: more than online.monitors.length_gaming.max_growth={monitor.max_growth:g} times"
     )
 
 
@@ -198,7 +198,7 @@ def check_standstill(steps: "StepHistory", monitor: StandstillSettings, updates_
         if (values <= bound).all():
             return (
                 f"for {monitor.window} steps {name} was at most {bound:g} at a learning rate of {rate.min():.2g} and "
-                f"more (ppo.monitors.standstill.min_{name.removeprefix('policy_')}): the policy does not move"
+                f"more (online.monitors.standstill.min_{name.removeprefix('policy_')}): the policy does not move"
             )
     return None
 

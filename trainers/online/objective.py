@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import RANKED, BestOfN, Distillation, Estimator, OnlineDpo, critic_of
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.data.batch import Batch, Prompts, prompts_before
 from plumbob.rollout.rollout_heads import Response
 from plumbob.trainers.algorithms.policy_losses import kl_loss, policy_loss, value_loss
@@ -82,22 +82,22 @@ def check_estimator(estimator: Estimator) -> None:
         check_users_loss(estimator.loss)
 
 
-def ppo_loss_terms(ppo: PpoSettings, temperature: float) -> tuple[LossTerm[Any], ...]:
+def online_loss_terms(online: OnlineSettings, temperature: float) -> tuple[LossTerm[Any], ...]:
     """The policy's loss, and a critic's where there is one; means over the optimizer step."""
-    match ppo.estimator:
+    match online.estimator:
         case OnlineDpo(loss=loss):
             load_users_loss(loss)
             return (LossTerm("policy", partial(pair_loss_sum, loss, temperature), num_pairs),)
         case Distillation(form="full"):
             return (LossTerm("policy", partial(teacher_kl_sum, temperature), total_weight),)
-    policy = LossTerm("policy", partial(policy_loss_sum, ppo, temperature), total_weight)
-    critic = critic_of(ppo.estimator)
+    policy = LossTerm("policy", partial(policy_loss_sum, online, temperature), total_weight)
+    critic = critic_of(online.estimator)
     if critic is None:
         return (policy,)
     return (policy, LossTerm("value", partial(value_loss_sum, critic.value_clip_range, temperature), total_weight))
 
 
-def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:
+def policy_loss_sum(online: OnlineSettings, temperature: float, forward: Any, batch: Experience) -> LossSum:
     """The surrogate, and beta times the KL penalty where it is in the loss."""
     logprobs, measured = _logprobs_and_entropies(forward, batch, temperature)
     old, advantages, mask, weights, importance = (
@@ -110,15 +110,15 @@ def policy_loss_sum(ppo: PpoSettings, temperature: float, forward: Any, batch: E
             batch.importance_weights,
         )
     )
-    result = policy_loss(ppo.policy_loss, logprobs, old, advantages, mask, weights, importance)
+    result = policy_loss(online.policy_loss, logprobs, old, advantages, mask, weights, importance)
     statistics = {"policy_loss": result.loss.detach(), "clipped_share": result.clipped}
     statistics |= movement(logprobs, old, mask, weights)
     tokens = TokenMeasures(mask, {RATIOS: result.ratios, CLIPPED: result.is_clipped} | measured)
     if batch.kl is None:
         return LossSum(result.loss, statistics, tokens)
-    assert ppo.kl.estimate != "k1", "its gradient is zero in expectation"
+    assert online.kl.estimate != "k1", "its gradient is zero in expectation"
     reference = batch.kl.ref_logprobs.to(logprobs.device)
-    penalty = kl_loss(logprobs, reference, mask, weights, importance, ppo.kl.estimate)
+    penalty = kl_loss(logprobs, reference, mask, weights, importance, online.kl.estimate)
     statistics["kl_loss"] = penalty.detach()
     return LossSum(result.loss + batch.kl.coefficient * penalty, statistics, tokens)
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Distillation
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import CombinedReward
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_heads import Response
 from plumbob.trainers.algorithms.advantages import standardised_parts
@@ -32,8 +32,8 @@ class CombinedScores(NamedTuple):
     places: Mapping[str, Tensor]
 
 
-def combined_scores(run: PpoRun, scores: Sequence[Score], is_trained: Tensor, groups: Tensor) -> CombinedScores:
-    """The totals, or by `ppo.combine_parts` the weighted sum of each part's place within its group.
+def combined_scores(run: OnlineRun, scores: Sequence[Score], is_trained: Tensor, groups: Tensor) -> CombinedScores:
+    """The totals, or by `online.combine_parts` the weighted sum of each part's place within its group.
 
     A gate whose value is 0 makes the values of all the response's parts 0.
 
@@ -41,7 +41,7 @@ def combined_scores(run: PpoRun, scores: Sequence[Score], is_trained: Tensor, gr
         is_trained: bool [B], False where the response is in no group.
         groups: rows with the same number respond to the same prompt, int64 [B].
     """
-    if run.ppo.combine_parts == "sum":
+    if run.online.combine_parts == "sum":
         return CombinedScores(torch.tensor([score.total for score in scores]), {})
     reward = None if run.reward is None else run.reward.reward
     assert isinstance(reward, CombinedReward), "checked with the settings"
@@ -53,16 +53,16 @@ def combined_scores(run: PpoRun, scores: Sequence[Score], is_trained: Tensor, gr
     return CombinedScores(places.sum(dim=0), dict(zip((part.name for part in reward.parts), places, strict=True)))
 
 
-def turn_reward_scale(run: PpoRun) -> float:
+def turn_reward_scale(run: OnlineRun) -> float:
     """What the reward of an episode's turn counts in the response's: its part's weight, scaled as the total is.
 
     0 where none counts by itself: without such a part, and where parts count by their places in their groups.
     """
     reward = None if run.reward is None else run.reward.reward
-    if run.ppo.combine_parts != "sum" or not isinstance(reward, CombinedReward):
+    if run.online.combine_parts != "sum" or not isinstance(reward, CombinedReward):
         return 0.0
     weights = [part.weight for part in reward.parts if isinstance(part.reward, EnvironmentPart)]
-    return run.ppo.shaping.scale * sum(weights)
+    return run.online.shaping.scale * sum(weights)
 
 
 def have_actions(rollouts: Sequence[Response]) -> Tensor:
@@ -70,15 +70,15 @@ def have_actions(rollouts: Sequence[Response]) -> Tensor:
     return torch.tensor([rollout.num_actions > 0 for rollout in rollouts])
 
 
-def are_learnt(ppo: PpoSettings, rollouts: Sequence[Response]) -> Tensor:
+def are_learnt(online: OnlineSettings, rollouts: Sequence[Response]) -> Tensor:
     """bool [B], False where the policy wrote nothing, or what was cut is left out."""
-    is_kept = torch.tensor([rollout.finish_reason == "stop" or not ppo.mask_truncated for rollout in rollouts])
+    is_kept = torch.tensor([rollout.finish_reason == "stop" or not online.mask_truncated for rollout in rollouts])
     return have_actions(rollouts) & is_kept
 
 
-def with_totals(run: PpoRun, stats: ExperienceStats, scores: Sequence[Score], has_action: Tensor) -> ExperienceStats:
+def with_totals(run: OnlineRun, stats: ExperienceStats, scores: Sequence[Score], has_action: Tensor) -> ExperienceStats:
     """The same, with the scorer's totals as the scores, whatever was learnt from; without any where none is given."""
-    if isinstance(run.ppo.estimator, Distillation) and run.reward is None:
+    if isinstance(run.online.estimator, Distillation) and run.reward is None:
         return replace(stats, score_mean=None, score_std=None)
     totals = torch.tensor([score.total for score in scores])
     mean, std = masked_mean(totals, has_action).item(), masked_variance(totals, has_action).sqrt().item()

@@ -1,11 +1,11 @@
-"""What a step of PPO leaves behind (PpoRecorder): metrics, the rollout journal, sample accounting, monitors' alarms."""
+"""What a step leaves behind (OnlineRecorder): metrics, the rollout journal, sample accounting, monitors' alarms."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunStopped
 from plumbob.rollout.journal import JOURNAL_FOLDER
@@ -26,20 +26,20 @@ LEDGER_FILE = "sample_ledger.jsonl"
 """A line for each policy version: what became of the responses that were issued under it."""
 
 
-class PpoRecorder:
-    """Writes down a run of PPO, and watches it. Used as a context, which closes its file.
+class OnlineRecorder:
+    """Writes down an online run, and watches it. Used as a context, which closes its file.
 
     Args:
         stage: what it is called in the metrics and messages.
         folder: the stage's; the journal goes to `rollouts/` below it.
     """
 
-    def __init__(self, stage: str, ppo: PpoSettings, folder: Path, log: MetricsLog, listener: Listener) -> None:
-        self._ppo, self._folder, self._log, self._listener = ppo, folder, log, listener
+    def __init__(self, stage: str, online: OnlineSettings, folder: Path, log: MetricsLog, listener: Listener) -> None:
+        self._online, self._folder, self._log, self._listener = online, folder, log, listener
         self._stage = stage
         self._phases = log.phases()
         self._stop: RunStopped | None = None
-        self._monitors = Monitors(ppo)
+        self._monitors = Monitors(online)
         for step in steps_on_disk(folder):  # A resumed run's earlier steps.
             self._monitors.observe(step)
         self._ledger_lines = JsonLines(folder / LEDGER_FILE)
@@ -90,7 +90,9 @@ class PpoRecorder:
         sample = sample_of(responses)
         try:
             num_samples, joules = len(responses.rollouts), self._phases.take_joules()
-            record = StepRecord(self._stage, step, self._ppo.num_steps, metrics, seconds, sample, num_samples, joules)
+            record = StepRecord(
+                self._stage, step, self._online.num_steps, metrics, seconds, sample, num_samples, joules
+            )
             self._log.append(record)
         except RunStopped as stop:  # By who heard of the step, which is to be kept first.
             self._stop = stop
@@ -99,9 +101,9 @@ class PpoRecorder:
         if breach is not None:
             self._notify(
                 f"step {step}: log-probs of sampler and learner are {breach:.2g} nats apart, more than "
-                f"{MAX_TRUSTED_GAP:g}: from now on each step computes the policy's own (ppo.old_logprobs)"
+                f"{MAX_TRUSTED_GAP:g}: from now on each step computes the policy's own (online.old_logprobs)"
             )
-        for note in step_notes(responses, stats, self._ppo):
+        for note in step_notes(responses, stats, self._online):
             self._notify(f"step {step}: {note}")
 
     def record_final_counts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -116,9 +118,9 @@ class PpoRecorder:
 
     def _rounds(self, responses: StepResponses) -> RoundMetrics | None:
         """What dynamic sampling did, where it is on."""
-        if self._ppo.dynamic_sampling is None:
+        if self._online.dynamic_sampling is None:
             return None
-        num_dropped = len(responses.dropped) / self._ppo.samples_per_prompt
+        num_dropped = len(responses.dropped) / self._online.samples_per_prompt
         return RoundMetrics(responses.num_rounds, num_dropped, responses.num_flat)
 
     def _notify(self, message: str) -> None:
@@ -133,7 +135,7 @@ def sample_of(responses: StepResponses) -> ResponseSample | None:
     return ResponseSample.cut(rollout.request.prompt, rollout.beginning, score.total)
 
 
-def step_notes(responses: StepResponses, stats: ExperienceStats, ppo: PpoSettings) -> Iterator[str]:
+def step_notes(responses: StepResponses, stats: ExperienceStats, online: OnlineSettings) -> Iterator[str]:
     """What a person should know of a step's responses: those that nothing was learnt from, or not what was meant."""
     scores = all_scores(responses)
     for part, reasons in failures_by_part(scores).items():
@@ -150,20 +152,20 @@ def step_notes(responses: StepResponses, stats: ExperienceStats, ppo: PpoSetting
         )
     if stats.num_empty:
         yield f"{stats.num_empty} responses are empty and carry no signal"
-    if ppo.mask_truncated and stats.missing_eos_share == 1:
+    if online.mask_truncated and stats.missing_eos_share == 1:
         yield (
-            "no response ended, and none was learnt from (ppo.mask_truncated): "
+            "no response ended, and none was learnt from (online.mask_truncated): "
             "give them more tokens, with a higher rollout.max_tokens, or learn from what is cut"
         )
     if responses.num_flat:
         yield (
-            f"after {responses.num_rounds} rounds, {responses.num_flat} of {ppo.prompts_per_step} prompts still have "
-            "responses that the scorer rewards alike, and carry no signal but the KL's and that of ppo.shaping's "
-            "penalties"
+            f"after {responses.num_rounds} rounds, {responses.num_flat} of {online.prompts_per_step} prompts still "
+            "have responses that the scorer rewards alike, and carry no signal but the KL's and that of "
+            "online.shaping's penalties"
         )
 
 
-def ppo_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:
+def online_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:
     """What the summary says of a whole run, whatever interrupted it; KL in nats a whole response.
 
     Rewards are means over a step's responses, before shaping; KL from the teachers is in nats a token.

@@ -144,7 +144,7 @@ def check_fresh(
         found = sorted(set(of_all[rows, 1:].flatten().tolist()))
         raise StaleRollouts(
             f"{_rows(rows)}: tokens of policy version {', '.join(map(str, found))}, but the learner "
-            f"is at version {learner_version} and ppo.max_staleness={max_staleness}"
+            f"is at version {learner_version} and online.max_staleness={max_staleness}"
         )
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Distillation, FixedKl
 from plumbob.configs.settings.models import TeacherSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.verify.optima.distillation_optima import likeliest_alone
 from plumbob.verify.optima.planted_bugs import TOO_LARGE, powered
 from plumbob.verify.optima.response_tree import Array, Instance, gap_ratio, total_variation
@@ -66,11 +66,11 @@ class Lesson:
         """prompt -> its row."""
         return {str(prompt): {ROUTE: f"teacher {number}"} for prompt, number in enumerate(self.routes)}
 
-    def run(self, ppo: PpoSettings) -> PpoRun:
+    def run(self, online: OnlineSettings) -> OnlineRun:
         teachers = tuple(
             TeacherSettings(model=str(folder), name=f"teacher {number}") for number, folder in enumerate(self.folders)
         )
-        return self.problem.ppo_run(ppo, teachers, ROUTE if len(teachers) > 1 else None)
+        return self.problem.online_run(online, teachers, ROUTE if len(teachers) > 1 else None)
 
 
 def make_lesson(size: Size, num_teachers: int, seed: int, folder: Path) -> Lesson:
@@ -131,8 +131,8 @@ class DistillationRow:
             Measurement("-TV of the policy as it begins", -float(total_variation(begun, lesson.target).max()), -FAR),
         )
 
-    def settings(self) -> PpoSettings:
-        return PpoSettings(
+    def settings(self) -> OnlineSettings:
+        return OnlineSettings(
             learning_rate=self.learning_rate,
             schedule="linear",
             num_steps=self.num_steps,

@@ -21,7 +21,7 @@ from plumbob.configs.settings.algorithms import (
     ShapingSettings,
     critic_of,
 )
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.verify.local_learner import OneRank
 from plumbob.verify.optima.group_optima import group_baseline_optimum, grpo_optimum
 from plumbob.verify.optima.online_optima import discounted_optimum, kl_in_loss_optimum
@@ -61,7 +61,7 @@ class FitRow:
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.size, seed, folder)
-        run = problem.ppo_run(PpoSettings(learning_rate=5e-3, schedule="linear", num_steps=self.num_steps))
+        run = problem.online_run(OnlineSettings(learning_rate=5e-3, schedule="linear", num_steps=self.num_steps))
         instance = problem.instance()
         begun = float(total_variation(instance.reference, instance.optimum).min())
         fitted = Measurement("TV", fitted_distance(run, problem.world, instance.optimum), FITTED)
@@ -110,7 +110,7 @@ class OnlineRow:
 
     def measure(self, seed: int, folder: Path) -> tuple[Measurement, ...]:
         problem = make_problem(self.size, seed, folder)
-        learners = train_online(problem.ppo_run(self.settings()), problem.world, problem.rewards)
+        learners = train_online(problem.online_run(self.settings()), problem.world, problem.rewards)
         instance = problem.instance()
         reached = response_logprobs(problem.world, learners.compute, "policy")
         policy, target, begun = (self.seen(instance, x) for x in (reached, self.target(instance), instance.reference))
@@ -121,8 +121,8 @@ class OnlineRow:
             checks.append(Measurement("critic", critic_error(problem, instance, learners), CRITIC))
         return tuple(checks)
 
-    def settings(self) -> PpoSettings:
-        return PpoSettings(
+    def settings(self) -> OnlineSettings:
+        return OnlineSettings(
             learning_rate=self.learning_rate,
             schedule="linear",
             num_steps=self.num_steps,

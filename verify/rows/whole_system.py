@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from transformers import BertForSequenceClassification
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import FixedKl, Rloo
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings
 from plumbob.configs.settings.rewards import ModelReward, ScorerSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.workers import ClusterSettings, LearnerSettings, RolloutSettings, StorageSettings
 from plumbob.driver.api import run
 from plumbob.models.from_scratch import build_bert
@@ -80,11 +80,11 @@ class WholeSystemRow:
         instance = replace(problem, rewards=rewards).instance()
         return moved(lambda target: target(instance), best, self.bug_targets)
 
-    def settings(self, problem: Problem, reward_model: Path, folder: Path) -> PpoRun:
+    def settings(self, problem: Problem, reward_model: Path, folder: Path) -> OnlineRun:
         prompts = folder / "prompts.jsonl"
         texts = [problem.world.prompt_text(prompt) for prompt in range(problem.size.num_prompts)]
         prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
-        return PpoRun(
+        return OnlineRun(
             name="ppo",
             seed=problem.seed,
             storage=StorageSettings(path=str(folder / "runs")),
@@ -94,7 +94,7 @@ class WholeSystemRow:
             reward=ScorerSettings(model=str(reward_model), max_tokens=MAX_TOKENS, batch_size=256),
             rollout=RolloutSettings(max_tokens=self.size.depth, chunk_size=256),
             learner=LearnerSettings(micro_batch_size=1024),
-            ppo=PpoSettings(
+            online=OnlineSettings(
                 learning_rate=5e-3,
                 schedule="linear",
                 num_steps=self.num_steps,

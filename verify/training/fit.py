@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.data.batch import Batch
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import LossSum, LossTerm, UpdatePlan
@@ -36,13 +36,13 @@ def cross_entropy(forward: Any, batch: WeightedResponses) -> LossSum:
     return LossSum(-(batch.weights[:, None] * logprobs * responses.action_mask).sum(), {})
 
 
-def fitted_distance(run: PpoRun, world: TinyWorld, optimum: Array) -> float:
+def fitted_distance(run: OnlineRun, world: TinyWorld, optimum: Array) -> float:
     """Largest total variation from `optimum` [P, K], over prompts, that exact cross-entropy leaves."""
     built = open_learner(run).learner
     loss_terms = (LossTerm("policy", cross_entropy, lambda _: float(len(world.prompts))),)
     learners = OneRank(Learner(built.model, loss_terms, built.engine, built.artifact, built.rank, built.settings))
     batch = WeightedResponses(every_response(world), torch.from_numpy(np.exp(optimum).ravel()).float())
-    for step in range(run.ppo.num_steps):
-        scale = learning_rate_scale(run.ppo, step, run.ppo.num_steps)
+    for step in range(run.online.num_steps):
+        scale = learning_rate_scale(run.online, step, run.online.num_steps)
         learners.update(batch, UpdatePlan(batch.num_rows, 1, scale, step))
     return float(total_variation(response_logprobs(world, learners.compute, "policy"), optimum).max())

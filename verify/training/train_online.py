@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.reward.scorer import Score
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.learner_protocol import Learners
 from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.objective import forward_actions
-from plumbob.trainers.online.ppo import PpoState, learn
-from plumbob.trainers.online.ppo_input import PpoInput
+from plumbob.trainers.online.online_input import OnlineInput
+from plumbob.trainers.online.online_loop import OnlineState, learn
 from plumbob.verify.local_learner import OneRank, open_learner
 from plumbob.verify.optima.response_tree import EOS, Array
 from plumbob.verify.world.tiny_world import TinyWorld, every_response
@@ -108,15 +108,15 @@ def systematic(mass: Array, num_draws: int, random: np.random.Generator) -> NDAr
 
 
 def train_online(
-    run: PpoRun, world: TinyWorld, rewards: Array, rows: Mapping[str, Mapping[str, Any]] = NO_ROWS
+    run: OnlineRun, world: TinyWorld, rewards: Array, rows: Mapping[str, Mapping[str, Any]] = NO_ROWS
 ) -> OneRank:
     """Train to the last step of `run`; the learner holds the policy that was reached."""
     learners = open_learner(run)
-    state = PpoState(run, PpoInput(encoded_prompts(world), EOS, ()))
-    draws = Draws(world, rewards, run.ppo.samples_per_prompt, rows)
+    state = OnlineState(run, OnlineInput(encoded_prompts(world), EOS, ()))
+    draws = Draws(world, rewards, run.online.samples_per_prompt, rows)
     record: Any = NullRecorder()
-    while state.step < run.ppo.num_steps:
-        responses = draws.responses(learners, run.ppo.samples_per_step, state.step, run.seed)
+    while state.step < run.online.num_steps:
+        responses = draws.responses(learners, run.online.samples_per_step, state.step, run.seed)
         learn(run, EOS, responses, state, learners, record)
     return learners
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from plumbob.configs.runs import DpoRun, KtoRun, PpoRun
+from plumbob.configs.runs import DpoRun, KtoRun, OnlineRun
 from plumbob.configs.settings.algorithms import ReinforcePlusPlus, ShapingSettings
 from plumbob.configs.settings.data import LabelledDataSettings, PromptDataSettings, TokenizedPairDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings, TeacherSettings
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.training import DpoSettings, KtoSettings, PpoSettings
+from plumbob.configs.settings.training import DpoSettings, KtoSettings, OnlineSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.verify.local_learner import open_learner
@@ -83,10 +83,10 @@ class Problem:
     def policy(self) -> AlignedPolicySettings:
         return AlignedPolicySettings(model=str(self.model), tuning=LoraTuning(rank=LORA_RANK, alpha=2.0 * LORA_RANK))
 
-    def ppo_run(
-        self, ppo: PpoSettings, teachers: tuple[TeacherSettings, ...] = (), teachers_by: str | None = None
-    ) -> PpoRun:
-        return PpoRun(
+    def online_run(
+        self, online: OnlineSettings, teachers: tuple[TeacherSettings, ...] = (), teachers_by: str | None = None
+    ) -> OnlineRun:
+        return OnlineRun(
             seed=self.seed,
             data=PromptDataSettings(prompts=UNREAD),
             policy=self.policy,
@@ -95,7 +95,7 @@ class Problem:
             teachers_by=teachers_by,
             rollout=RolloutSettings(max_tokens=self.size.depth),
             learner=LearnerSettings(zero_stage=0, micro_batch_size=1024),
-            ppo=ppo,
+            online=online,
         )
 
     def dpo_run(self, dpo: DpoSettings) -> DpoRun:
@@ -118,7 +118,7 @@ class Problem:
 
     def instance(self) -> Instance:
         """With the reference's exact probabilities: those of the model as it begins, which no training has touched."""
-        begun = open_learner(self.ppo_run(PpoSettings(estimator=ReinforcePlusPlus())))
+        begun = open_learner(self.online_run(OnlineSettings(estimator=ReinforcePlusPlus())))
         reference = response_logprobs(self.world, begun.compute, "policy")
         return Instance(self.world.tree, self.world.prompts, reference, self.rewards, self.size.beta)
 

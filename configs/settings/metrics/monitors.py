@@ -1,4 +1,4 @@
-"""What a run of PPO is watched for: each known failure with its threshold, and what to do when it shows."""
+"""What an online run is watched for: each known failure with its threshold, and what to do when it shows."""
 
 from typing import Annotated, Literal
 

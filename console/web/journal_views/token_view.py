@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
-from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE, config_of
 from plumbob.console.web.journal_views.column_cache import ColumnCache
 from plumbob.console.web.journal_views.response_rows import (
     damaged_file,
@@ -64,7 +64,7 @@ def token_view(
     mask = _flags(cells, "action_mask", len(ids))
     mask = np.ones(len(ids), np.bool_) if mask is None else mask
     numbers = {name: _numbers(cells, column, len(ids)) for name, column in NUMBERS.items()}
-    gamma = number_at(read_object(place.file(RESOLVED_FILE), []), "config", "ppo", "estimator", "gamma")
+    gamma = number_at(config_of(read_object(place.file(RESOLVED_FILE), [])), "online", "estimator", "gamma")
     shown = numbers | derived(numbers, mask, gamma)
     tokens = {name: None if values is None else _shown(values) for name, values in shown.items()}
     clipped = _flags(cells, "clipped", len(ids))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plumbob.configs.resolved_copy import RESOLVED_FILE
+from plumbob.configs.resolved_copy import RESOLVED_FILE, config_of
 from plumbob.console.metric_names import HELDOUT, metric_name
 from plumbob.console.web.run_files.run_content import (
     at,
@@ -33,7 +33,7 @@ def run_details(place: RunPlace, facts: RunFacts) -> dict[str, Any]:
     resolved = read_object(place.file(RESOLVED_FILE), unread)
     summary = read_object(place.file(SUMMARY_FILE), unread)
     status = read_object(place.file(STATUS_FILE), unread)
-    stages = object_at(summary, "stages")
+    stages, config = object_at(summary, "stages"), config_of(resolved)
     return facts.of(place) | {
         "status": status or None,
         "summary": summary or None,
@@ -44,12 +44,12 @@ def run_details(place: RunPlace, facts: RunFacts) -> dict[str, Any]:
             for note in list_at(content, "notes")
             if isinstance(note, str)
         ],
-        "config": at(resolved, "config"),
+        "config": config or None,
         "versions": at(resolved, "packages"),
         "machine": at(resolved, "machine"),
         "git_commit": at(resolved, "git_commit"),
         "resumed": list_at(resolved, "resumed"),
-        "monitors": at(resolved, "config", "ppo", "monitors"),
+        "monitors": at(config, "online", "monitors"),
         "metric_names": {stage: names for folder in place.stage_folders() for stage, names in _names(place, folder)},
     }
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.resolved_copy import RESOLVED_FILE, TIME_FORMAT
+from plumbob.configs.resolved_copy import RESOLVED_FILE, TIME_FORMAT, config_of, configured_stage
 from plumbob.console.web.run_files.run_content import (
     at,
     finite_number,
@@ -80,14 +80,14 @@ def _facts(place: RunPlace, folders: list[str], signature: Signature) -> dict[st
     if began is None:
         began = min((changed / 1e9 for _, changed, _ in signature), default=0.0)
     stages, newest = _stages(place, folders, summary, damaged)
-    config = at(resolved, "config")
+    config = config_of(resolved)
     metrics = {name: value for tail in newest for name, value in _metrics(tail).items()}
     alarms = [alarm for name in object_at(summary, "stages") for alarm in list_at(summary, "stages", name, "monitors")]
     num_live = sum(name.startswith(ALARM) for name in _metrics(newest[-1])) if newest else 0
     return {
         "id": place.id,
         "name": text_at(config, "name") or place.folder.name,
-        "kind": _kind(config) or text_at(summary, "kind") or "run",
+        "kind": configured_stage(config) or text_at(summary, "kind") or "run",
         "began": began,
         "updated": updated or began,
         "seconds": number_at(summary, "seconds_total"),
@@ -180,13 +180,6 @@ def _when_begun(resolved: Mapping[str, Any]) -> float | None:
         return datetime.strptime(text_at(resolved, "time") or "", TIME_FORMAT).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _kind(config: Any) -> str | None:
-    """Of policy gradients the algorithm, as the estimator is called."""
-    kind = text_at(config, "kind")
-    estimator = text_at(config, "ppo", "estimator", "kind") if kind == "ppo" else None
-    return estimator if estimator not in (None, "gae") else kind
 
 
 def _model(config: Any) -> str | None:

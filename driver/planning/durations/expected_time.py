@@ -10,8 +10,8 @@ from plumbob.configs.runs import (
     DpoRun,
     EvalRun,
     KtoRun,
+    OnlineRun,
     PipelineRun,
-    PpoRun,
     PretrainEncoderRun,
     PretrainRun,
     RewardRun,
@@ -87,12 +87,12 @@ class _Times:
                 yield from self.of_pipeline(run)
             case EvalRun() as run:
                 yield from self.of_evaluation(run)
-            case PpoRun() as run:
+            case OnlineRun() as run:
                 policy = expected_policy(run.policy.ref, run.policy.tuning)
                 scorers = [group for group in (run.reward, run.gold_reward) if group is not None]
                 costs = self.online_costs(policy, run.rollout, scorers, run.teacher_refs)
                 start_s = max(LEARNER_S, _engine_s(run.rollout)) + SCORER_S * len(scorers)
-                yield online_time(run.stage, run.ppo, self.lengths.expected, costs, start_s)
+                yield online_time(run.stage, run.online, self.lengths.expected, costs, start_s)
             case run:
                 start_s = LEARNER_S
                 if isinstance(run, RewardRun) and run.calibration.policy is not None:
@@ -145,7 +145,7 @@ class _Times:
         sampled_s = costs.sampler.sample_s(SAMPLES_PER_PROMPT * asked, asked, *astuple(expected))
         work = OfflineWork(run.reward_training, RESPONSES_OF_A_PAIR, 0.0, 0, self.num_of(PAIRS, heldout=True))
         yield offline("reward", work, self.costs.encoder(encoder), _engine_s(run.rollout) + sampled_s)
-        yield online_time(algorithm_of(run.ppo.estimator), run.ppo, expected, costs, SCORER_S + next(starts_s))
+        yield online_time(algorithm_of(run.online.estimator), run.online, expected, costs, SCORER_S + next(starts_s))
         yield offline("dpo", self.of_pairs(run.dpo, self.share_kept(PAIRS)), self.costs.policy(aligned))
         prompts = min(run.evaluation.num_prompts, self.num_of(PROMPTS, heldout=True))
         yield evaluation_time(Evaluated(prompts, run.evaluation.samples_per_prompt, 3, 2), expected, costs, 0.0)
@@ -199,7 +199,7 @@ class _Times:
     def assumed(self) -> Iterator[str]:
         """What a person has to know of the seconds."""
         run = self.run
-        if not isinstance(run, PpoRun | PipelineRun | EvalRun):
+        if not isinstance(run, OnlineRun | PipelineRun | EvalRun):
             return
         yield self.lengths.sentence
         groups = [group for _, group in run if isinstance(group, RewardGroupSettings)]
@@ -208,7 +208,7 @@ class _Times:
             yield f"without what the reward's parts {', '.join(unknown)} take, which nobody knows beforehand"
         if run.rollout.environment is not None:
             yield "as if each episode had one turn, and without its environment's own time"
-        if not isinstance(run, EvalRun) and run.ppo.dynamic_sampling is not None:
+        if not isinstance(run, EvalRun) and run.online.dynamic_sampling is not None:
             yield "without the groups that dynamic sampling replaces"
 
 

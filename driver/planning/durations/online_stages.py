@@ -3,7 +3,7 @@
 from dataclasses import astuple, dataclass
 
 from plumbob.configs.settings.algorithms import RANKED, OnlineDpo, critic_of
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.driver.planning.durations.response_lengths import ExpectedResponses
 from plumbob.driver.planning.durations.run_time import StageTime
 from plumbob.driver.planning.durations.work_costs import COMMIT_S, LearnerCosts, SamplerCosts, ScorerCosts
@@ -24,28 +24,28 @@ class OnlineCosts:
 
 
 def online_time(
-    stage: str, ppo: PpoSettings, expected: ExpectedResponses, costs: OnlineCosts, start_s: float
+    stage: str, online: OnlineSettings, expected: ExpectedResponses, costs: OnlineCosts, start_s: float
 ) -> StageTime:
     """All rounds by turns, also of a run that samples beside learning: both want the same cores."""
-    rows, critic = ppo.samples_per_step, critic_of(ppo.estimator)
+    rows, critic = online.samples_per_step, critic_of(online.estimator)
     length = expected.prompt + expected.mean
 
     def forward_s(learner: LearnerCosts, predicted: float = expected.mean) -> float:
         return learner.forward_s(rows * length, length, rows * predicted)
 
     share = 1.0
-    if isinstance(ppo.estimator, RANKED):
-        share = (2 if isinstance(ppo.estimator, OnlineDpo) else 1) / ppo.samples_per_prompt
-    learnt = ppo.num_epochs * share * rows
+    if isinstance(online.estimator, RANKED):
+        share = (2 if isinstance(online.estimator, OnlineDpo) else 1) / online.samples_per_prompt
+    learnt = online.num_epochs * share * rows
     learn_s = costs.learner.learn_s(learnt * length, length, learnt * expected.mean)
     evaluate_s = forward_s(costs.learner) + sum(map(forward_s, costs.teachers))
-    if ppo.old_logprobs == "learner" or ppo.max_staleness:
+    if online.old_logprobs == "learner" or online.max_staleness:
         evaluate_s += forward_s(costs.learner)
     if critic is not None:
         evaluate_s += forward_s(costs.learner, 0.0)
         learn_s += costs.learner.learn_s(learnt * length, length, 0.0)
-    num_updates = ppo.updates_per_step * (1 if critic is None else 2)
-    sample_s = costs.sampler.sample_s(rows, ppo.prompts_per_step, *astuple(expected))
+    num_updates = online.updates_per_step * (1 if critic is None else 2)
+    sample_s = costs.sampler.sample_s(rows, online.prompts_per_step, *astuple(expected))
     a_round = {
         "publish": costs.sampler.publish_s,
         "sample": sample_s,
@@ -54,7 +54,7 @@ def online_time(
         "learn": learn_s + costs.learner.steps_s(num_updates),
         "commit": COMMIT_S,
     }
-    return StageTime(stage, {"start": start_s} | {name: ppo.num_steps * each for name, each in a_round.items()})
+    return StageTime(stage, {"start": start_s} | {name: online.num_steps * each for name, each in a_round.items()})
 
 
 @dataclass(frozen=True)

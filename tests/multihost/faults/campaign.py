@@ -48,9 +48,9 @@ SHARES: dict[str, object] = {
     # One host alone has room for all workers.
     **{"rollout.num_workers": 2, "rollout.num_cpus": 0.2, "reward.num_cpus": 0.2, "learner.num_cpus": 0.2},
     # Two chunks, one for each rollout worker.
-    **{"ppo.prompts_per_step": PROMPTS, "ppo.samples_per_prompt": SAMPLES, "rollout.chunk_size": 4},
+    **{"online.prompts_per_step": PROMPTS, "online.samples_per_prompt": SAMPLES, "rollout.chunk_size": 4},
     # Of each version that a response may have been sampled from.
-    "ppo.keep_checkpoints": 3,
+    "online.keep_checkpoints": 3,
     # A dead driver's workers are still ending when it comes back.
     **{"cluster.wait_s": 60, "cluster.boot_timeout_s": 240, "cluster.call_timeout_s": 120},
 }
@@ -131,7 +131,7 @@ class Campaign:
         name = f"{setting.name}-{self._num_runs}"
         self._num_runs += 1
         run = SteppedRun(self._hosts.head, self._hosts.shared / "runs" / name, self._logs / f"{name}.log")
-        own: dict[str, object] = {"ppo.num_steps": num_steps, "cluster.address": self._hosts.ray_address}
+        own: dict[str, object] = {"online.num_steps": num_steps, "cluster.address": self._hosts.ray_address}
         run.start(self._inputs, SHARES, setting.own, own)
         return run
 

@@ -47,8 +47,8 @@ def settings(random: Random) -> tuple[Setting, ...]:
             0,
             tuple(two_learners),
         ),
-        Setting("asynchronous", {"ppo.max_staleness": 1}, 1, tuple(asynchronous)),
-        Setting("asynchronous-partial", {"ppo.max_staleness": 1} | PARTIAL, 1, tuple(partial)),
+        Setting("asynchronous", {"online.max_staleness": 1}, 1, tuple(asynchronous)),
+        Setting("asynchronous-partial", {"online.max_staleness": 1} | PARTIAL, 1, tuple(partial)),
     )
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from plumbob.cluster.worker_groups import LearnerGroup
 from plumbob.console.cli import main
 from plumbob.console.display import print_json
-from plumbob.trainers.online.recorder import PpoRecorder
+from plumbob.trainers.online.recorder import OnlineRecorder
 
 AFTER_THE_LINE = ("commit", "publish")
 """Phases that come after their step's line of metrics."""
 
 out = sys.stdout
 
-begin_phase, save = PpoRecorder.phase, LearnerGroup.save
+begin_phase, save = OnlineRecorder.phase, LearnerGroup.save
 
 
 class PhaseGate:
@@ -39,7 +39,7 @@ guide = PhaseGate()
 
 
 @contextmanager
-def phase(recorder: PpoRecorder, name: str) -> Iterator[None]:
+def phase(recorder: OnlineRecorder, name: str) -> Iterator[None]:
     num_lines = recorder._monitors.num_steps
     guide.step = num_lines if name in AFTER_THE_LINE else num_lines + 1
     with begin_phase(recorder, name):
@@ -55,5 +55,5 @@ def save_and_wait(learners: LearnerGroup, folder: Path) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    PpoRecorder.phase, LearnerGroup.save = phase, save_and_wait  # type: ignore[assignment, method-assign]
+    OnlineRecorder.phase, LearnerGroup.save = phase, save_and_wait  # type: ignore[assignment, method-assign]
     sys.exit(main([*sys.argv[1:], "--json"]))

@@ -13,7 +13,7 @@ from plumbob.cluster.resources import (
     memory_lines,
     resource_needs,
 )
-from plumbob.configs.runs import EvalRun, PpoRun, RewardRun, SftRun
+from plumbob.configs.runs import EvalRun, OnlineRun, RewardRun, SftRun
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
     EvalDataSettings,
@@ -32,20 +32,22 @@ def test_who_is_needed_at_a_runs_widest_moment() -> None:
     scorer = ScorerSettings(model="m", num_workers=3, num_cpus=0.25)
     rollout = RolloutSettings(num_workers=4, num_gpus=1.0, tensor_parallel=2, placement="pack")
     policy = AlignedPolicySettings(model="m")
-    ppo = PpoRun(data=PromptDataSettings(prompts="f"), policy=policy, reward=scorer, rollout=rollout, learner=learner)
-    assert resource_needs(ppo) == (
+    online = OnlineRun(
+        data=PromptDataSettings(prompts="f"), policy=policy, reward=scorer, rollout=rollout, learner=learner
+    )
+    assert resource_needs(online) == (
         # Learners are packed, the others spread, where nothing else is asked.
         ResourceNeed("learner", "learner.num_workers", 2, 1.0, 0.0, 8.0, spread=False),
         # One GPU for each of the two that share the model.
         ResourceNeed("rollout", "rollout.num_workers", 4, 0.5, 2.0, 1.0, spread=False),
         ResourceNeed("scorer", "reward.num_workers", 3, 0.25, 0.0, 1.0, spread=True),
     )
-    judged = ppo.model_copy(update={"gold_reward": GoldRewardSettings(model="other", num_workers=2, num_cpus=0.75)})
+    judged = online.model_copy(update={"gold_reward": GoldRewardSettings(model="other", num_workers=2, num_cpus=0.75)})
     assert resource_needs(judged) == (
-        *resource_needs(ppo),
+        *resource_needs(online),
         ResourceNeed("gold_scorer", "gold_reward.num_workers", 2, 0.75, 0.0, 1.0, spread=True),
     )
-    distilled = ppo.model_copy(update={"reward": None})
+    distilled = online.model_copy(update={"reward": None})
     assert [n.role for n in resource_needs(distilled)] == ["learner", "rollout"]
     sft = SftRun(data=DemonstrationDataSettings(demonstrations="f"), policy=PolicySettings(model="m"), learner=learner)
     assert [n.role for n in resource_needs(sft)] == ["learner"]

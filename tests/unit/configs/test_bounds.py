@@ -80,7 +80,7 @@ def test_the_walk_finds_numbers_wherever_they_are() -> None:
             "policy.model.hidden_size: expected a number that is at most 1,0",
         ),
         ("learner.memory_gib=1e300", "learner.memory_gib: expected a number that is at most 1,000,000"),
-        ("ppo.learning_rate=1e400", "ppo.learning_rate: expected a finite number, found inf"),
+        ("online.learning_rate=1e400", "online.learning_rate: expected a finite number, found inf"),
         ("storage.path=", "storage.path: expected text, found null"),
         ("storage.path=''", "storage.path: expected a name that is not empty, found the text ''"),
         ("storage.path='  '", "storage.path: expected a name that is not empty"),

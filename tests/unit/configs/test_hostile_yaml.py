@@ -87,8 +87,8 @@ def test_a_number_that_yaml_1_1_alone_reads_so_is_refused_with_its_place(tmp_pat
         f"run.yaml, line 2, column 8: this is not valid YAML: YAML's versions read {text} in different ways; "
         "write plain digits, or text in quotes"
     )
-    with pytest.raises(UserError, match=f"^ppo.num_steps={text}: .* write plain digits"):
-        load_run("toy", [f"ppo.num_steps={text}"])
+    with pytest.raises(UserError, match=f"^online.num_steps={text}: .* write plain digits"):
+        load_run("toy", [f"online.num_steps={text}"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from plumbob.configs.load_run import load_eval, load_run
 from plumbob.configs.resolved_copy import read_resolved, write_resolved
-from plumbob.configs.runs import EvalRun, PpoRun, PretrainRun
+from plumbob.configs.runs import EvalRun, OnlineRun, PretrainRun
 from plumbob.configs.settings.algorithms import AdaptiveKl, FixedKl, Rloo
 from plumbob.configs.settings.models import NewLlamaSettings
 from plumbob.configs.settings.rewards import REWARDS_TODAY
@@ -24,9 +24,9 @@ def errors(config: str, *overrides: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def ppo(*overrides: str) -> PpoRun:
+def online(*overrides: str) -> OnlineRun:
     run = load_run("ppo", [*PPO, *overrides])
-    assert isinstance(run, PpoRun)
+    assert isinstance(run, OnlineRun)
     return run
 
 
@@ -34,19 +34,24 @@ def ppo(*overrides: str) -> PpoRun:
 
 
 def test_overrides_replace_settings_with_their_yaml_value() -> None:
-    run = ppo(
-        *("ppo.num_steps=7", "ppo.policy_loss.dual_clip=3", "ppo.shaping.clip=null", "ppo.learning_rate=1e-4"),
-        *("learner.gradient_checkpointing=true", "ppo.monitors.kl.action=off"),
+    run = online(
+        *(
+            "online.num_steps=7",
+            "online.policy_loss.dual_clip=3",
+            "online.shaping.clip=null",
+            "online.learning_rate=1e-4",
+        ),
+        *("learner.gradient_checkpointing=true", "online.monitors.kl.action=off"),
     )
-    assert (run.ppo.num_steps, run.ppo.policy_loss.dual_clip, run.ppo.shaping.clip) == (7, 3.0, None)
-    assert (run.ppo.learning_rate, run.learner.gradient_checkpointing) == (1e-4, True)
-    assert run.ppo.monitors.kl.action == "off"  # Which YAML 1.1 takes for false.
+    assert (run.online.num_steps, run.online.policy_loss.dual_clip, run.online.shaping.clip) == (7, 3.0, None)
+    assert (run.online.learning_rate, run.learner.gradient_checkpointing) == (1e-4, True)
+    assert run.online.monitors.kl.action == "off"  # Which YAML 1.1 takes for false.
 
 
 def test_the_name_is_the_preset_or_the_file_unless_given(tmp_path: Path) -> None:
     file = tmp_path / "my-run.yaml"
     file.write_text("kind: pretrain\ndata: {text: a.txt}\npolicy: {model: base}\n")
-    assert ppo().name == "ppo"
+    assert online().name == "ppo"
     assert load_run(str(file)).name == "my-run"
     assert load_run(str(file), ["name=2026-01-01"]).name == "2026-01-01"
 
@@ -55,11 +60,11 @@ def test_the_name_is_one_that_no_earlier_run_has_also_below_a_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    run = ppo("storage.path=~/runs")
+    run = online("storage.path=~/runs")
     assert (run.name, run.storage.path) == ("ppo", str(tmp_path / "runs"))
     (tmp_path / "runs/ppo").mkdir(parents=True)
     (tmp_path / "runs/ppo-2").mkdir()
-    assert ppo("storage.path=~/runs").name == "ppo-3"
+    assert online("storage.path=~/runs").name == "ppo-3"
 
 
 def test_a_group_without_kind_has_the_default_kind(tmp_path: Path) -> None:
@@ -73,11 +78,11 @@ def test_a_group_without_kind_has_the_default_kind(tmp_path: Path) -> None:
 
 def test_another_kind_starts_its_group_anew() -> None:
     # The preset gives kl.kind=adaptive with target 4.0, and a vLLM engine with kv_cache_gib: neither fits the new kind.
-    assert ppo("ppo.kl.coefficient=0.2", "ppo.kl.kind=fixed").ppo.kl == FixedKl(coefficient=0.2)
-    assert ppo("ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4").ppo.estimator == Rloo()
-    assert ppo("rollout.engine.kind=transformers").rollout.engine == TransformersEngine()
-    assert ppo("ppo.kl.coefficient=0.2").ppo.kl == AdaptiveKl(coefficient=0.2, target=4.0)
-    assert ppo("rollout.engine.max_num_seqs=3").rollout.engine == VllmEngine(kv_cache_gib=1.0, max_num_seqs=3)
+    assert online("online.kl.coefficient=0.2", "online.kl.kind=fixed").online.kl == FixedKl(coefficient=0.2)
+    assert online("online.estimator.kind=rloo", "online.samples_per_prompt=4").online.estimator == Rloo()
+    assert online("rollout.engine.kind=transformers").rollout.engine == TransformersEngine()
+    assert online("online.kl.coefficient=0.2").online.kl == AdaptiveKl(coefficient=0.2, target=4.0)
+    assert online("rollout.engine.max_num_seqs=3").rollout.engine == VllmEngine(kv_cache_gib=1.0, max_num_seqs=3)
 
 
 def test_a_path_replaces_a_model_to_be_made() -> None:
@@ -102,26 +107,26 @@ def test_eval_needs_no_preset() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("ppo.num_stpes=3", "command line: ppo.num_stpes: unknown key; did you mean ppo.num_steps?"),
-        ("num_steps=3", "command line: num_steps: unknown key; did you mean ppo.num_steps?"),
-        ("ppo.action=warn", "command line: ppo.action: unknown key; known below ppo: "),
+        ("online.num_stpes=3", "command line: online.num_stpes: unknown key; did you mean online.num_steps?"),
+        ("num_steps=3", "command line: num_steps: unknown key; did you mean online.num_steps?"),
+        ("online.action=warn", "command line: online.action: unknown key; known below online: "),
         ("rollout.model=rm", "command line: rollout.model: unknown key; known below rollout: "),
         ("temperature=1", "command line: temperature: unknown key; did you mean rollout.temperature?"),
         ("judge_model=rm", "command line: judge_model: unknown key; known here: name, seed, "),
         ("batch_size=3", "unknown key; did you mean reward.batch_size or gold_reward.batch_size?"),
-        ("ppo.max_restart=3", "command line: ppo.max_restart: unknown key; known below ppo: "),
+        ("online.max_restart=3", "command line: online.max_restart: unknown key; known below online: "),
         (
             "data.foo.bar=3",
             "command line: data.foo: unknown key; known below data: columns, bad_rows, ",
         ),
         ("policy.tuning.rnak=3", "command line: policy.tuning.rnak: unknown key; did you mean policy.tuning.rank?"),
         ("rollout.engine.kv_cache=1", "unknown key; did you mean rollout.engine.kv_cache_gib?"),
-        ("ppo.num_steps=many", "ppo.num_steps: expected a whole number, found the text 'many'"),
-        ("ppo.num_steps=2.5", "ppo.num_steps: expected a whole number, found 2.5"),
-        ("ppo.num_steps=true", "ppo.num_steps: expected a whole number, found true"),
-        ("ppo.num_steps=0", "ppo.num_steps: expected a number greater than 0, found 0"),
-        ("ppo.num_steps=null", "ppo.num_steps: expected a whole number, found null"),
-        ("ppo.learning_rate=.inf", "ppo.learning_rate: expected a finite number, found inf"),
+        ("online.num_steps=many", "online.num_steps: expected a whole number, found the text 'many'"),
+        ("online.num_steps=2.5", "online.num_steps: expected a whole number, found 2.5"),
+        ("online.num_steps=true", "online.num_steps: expected a whole number, found true"),
+        ("online.num_steps=0", "online.num_steps: expected a number greater than 0, found 0"),
+        ("online.num_steps=null", "online.num_steps: expected a whole number, found null"),
+        ("online.learning_rate=.inf", "online.learning_rate: expected a finite number, found inf"),
         (
             "learner.gradient_checkpointing=maybe",
             "gradient_checkpointing: expected true or false, found the text 'maybe'",
@@ -145,13 +150,13 @@ def test_one_setting_error_is_one_line_with_key_expectation_and_finding(override
 @pytest.mark.parametrize(
     "override",
     [
-        "ppo.reward_fn=x",
+        "online.reward_fn=x",
         "custom_reward_function.path=x.py",
         "rewards.model=x",
         "reward_function=x",
         "reward.function=x",
         "reward=x",
-        "ppo.estimator.reward_func=x",
+        "online.estimator.reward_func=x",
         "rollout.reward_url=x",
         "data.reward_column=x",
     ],
@@ -162,7 +167,7 @@ def test_whatever_names_a_reward_is_told_what_one_must_be(override: str) -> None
     assert line.endswith(f"; {REWARDS_TODAY}")
 
 
-@pytest.mark.parametrize("override", ["reward_traning.num_epochs=3", "reward.batch_sise=3", "ppo.max_staleness_=3"])
+@pytest.mark.parametrize("override", ["reward_traning.num_epochs=3", "reward.batch_sise=3", "online.max_staleness_=3"])
 def test_what_is_misspelt_elsewhere_is_not(override: str) -> None:
     assert "a reward is a trained" not in "".join(errors("toy", override))
 
@@ -174,8 +179,8 @@ def test_a_length_of_another_trainer_suggests_nothing_of_another_section() -> No
 
 
 def test_a_key_of_another_kind_is_told_apart_from_a_misspelt_one() -> None:
-    (line,) = errors("ppo", *PPO, "ppo.kl.target=3", "ppo.kl.kind=fixed")
-    assert line.endswith("ppo.kl.target: not a key of ppo.kl.kind=fixed; it belongs to ppo.kl.kind=adaptive")
+    (line,) = errors("ppo", *PPO, "online.kl.target=3", "online.kl.kind=fixed")
+    assert line.endswith("online.kl.target: not a key of online.kl.kind=fixed; it belongs to online.kl.kind=adaptive")
 
 
 def test_all_setting_errors_are_reported_with_the_line_of_the_file(tmp_path: Path) -> None:
@@ -196,17 +201,20 @@ def test_all_setting_errors_are_reported_with_the_line_of_the_file(tmp_path: Pat
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["learner.num_workers=3"], "ppo.minibatch_size=32 cannot be shared equally by learner.num_workers=3"),
-        (["ppo.prompts_per_step=40"], "= 40 samples cannot be cut into minibatches of ppo.minibatch_size=32"),
-        (["ppo.max_staleness=2", "ppo.importance.kind=none"], "ppo.max_staleness=2 trains on tokens of older policies"),
-        (["ppo.kl.place=loss"], "ppo.kl.estimate=k1: its gradient is zero in expectation"),
-        (["ppo.kl.estimate=k2"], "ppo.kl.place=reward with ppo.kl.estimate=k2: as a reward it "),
-        (["ppo.estimator.kind=rloo"], "ppo.estimator.kind=rloo compares the responses to one prompt"),
-        (["ppo.dynamic_sampling.max_rounds=2"], "looks for prompts whose responses differ in reward"),
-        (["ppo.policy_loss.kind=gspo"], "ppo.policy_loss.kind=gspo with ppo.loss_mean=token"),
+        (["learner.num_workers=3"], "online.minibatch_size=32 cannot be shared equally by learner.num_workers=3"),
+        (["online.prompts_per_step=40"], "= 40 samples cannot be cut into minibatches of online.minibatch_size=32"),
         (
-            ["rollout.max_tokens=64", "ppo.shaping.overlong_penalty={cache_tokens: 65}"],
-            "ppo.shaping.overlong_penalty.cache_tokens=65 is more than rollout.max_tokens=64",
+            ["online.max_staleness=2", "online.importance.kind=none"],
+            "online.max_staleness=2 trains on tokens of older policies",
+        ),
+        (["online.kl.place=loss"], "online.kl.estimate=k1: its gradient is zero in expectation"),
+        (["online.kl.estimate=k2"], "online.kl.place=reward with online.kl.estimate=k2: as a reward it "),
+        (["online.estimator.kind=rloo"], "online.estimator.kind=rloo compares the responses to one prompt"),
+        (["online.dynamic_sampling.max_rounds=2"], "looks for prompts whose responses differ in reward"),
+        (["online.policy_loss.kind=gspo"], "online.policy_loss.kind=gspo with online.loss_mean=token"),
+        (
+            ["rollout.max_tokens=64", "online.shaping.overlong_penalty={cache_tokens: 65}"],
+            "online.shaping.overlong_penalty.cache_tokens=65 is more than rollout.max_tokens=64",
         ),
         (["policy.tuning.dropout=0.1"], "set policy.tuning.dropout=0"),
     ],
@@ -217,12 +225,12 @@ def test_settings_that_do_not_fit_together(overrides: list[str], message: str) -
 
 
 def test_a_monitor_that_is_to_stop_a_run_needs_something_to_watch() -> None:
-    stop = "ppo.monitors.over_optimisation.action=stop"
+    stop = "online.monitors.over_optimisation.action=stop"
     (line,) = errors("hh-minilm-cpu", "data.pairs=pairs.jsonl", stop)
-    assert "there is no gold reward: give a run of ppo a gold_reward.model" in line
+    assert "there is no gold reward: give an online run a gold_reward.model" in line
     assert load_run("toy", [stop])  # Its rule is one.
     with pytest.raises(UserError, match="there is no gold reward"):
-        prepare(ppo(stop))
+        prepare(online(stop))
 
 
 def test_eval_of_nothing_is_refused() -> None:
@@ -258,7 +266,7 @@ def test_unknown_presets_and_files_name_what_there_is() -> None:
     )
 
 
-@pytest.mark.parametrize("override", ["ppo.num_steps", "=3", "ppo..num_steps=3", "ppo.num_steps=[1", "seed.x=3"])
+@pytest.mark.parametrize("override", ["num_steps", "=3", "online..num_steps=3", "online.num_steps=[1", "seed.x=3"])
 def test_overrides_that_are_none(override: str) -> None:
     (line,) = errors("pretrain", "data.text=a", "seed=1", override)
     assert line.startswith((override, "seed.x: seed is 1, which has no settings below it"))
@@ -268,11 +276,11 @@ def test_overrides_that_are_none(override: str) -> None:
 
 
 def test_the_resolved_copy_gives_back_the_same_run(tmp_path: Path) -> None:
-    run = ppo('policy.tuning.targets=["q_proj", "v_proj"]', "ppo.policy_loss.dual_clip=null")
+    run = online('policy.tuning.targets=["q_proj", "v_proj"]', "online.policy_loss.dual_clip=null")
     write_resolved(run, tmp_path / "run")
     assert read_resolved(tmp_path / "run") == run
     content = json.loads((tmp_path / "run" / "resolved.json").read_text())
-    assert content["config"]["ppo"]["estimator"]["lam"] == 0.95
+    assert content["config"]["online"]["estimator"]["lam"] == 0.95
     assert {"torch", "ray", "peft"} <= content["packages"].keys()
     assert content["machine"]["num_cpus"] >= 1
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["resolved.json"]

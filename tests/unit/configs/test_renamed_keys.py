@@ -9,7 +9,7 @@ import pytest
 from plumbob.configs.load_run import load_run
 from plumbob.configs.renamed_keys import RENAMED, JoinedSwitch, MovedKey, RenamedValue, with_new_names
 from plumbob.configs.resolved_copy import read_resolved, write_resolved
-from plumbob.configs.runs import RUN_KINDS, DpoRun, PipelineRun, PpoRun, SftRun
+from plumbob.configs.runs import RUN_KINDS, DpoRun, OnlineRun, PipelineRun, SftRun
 from plumbob.configs.schema import groups_of
 from plumbob.configs.settings.algorithms import Clipped
 from plumbob.core.errors import UserError
@@ -32,10 +32,12 @@ def refusal(config: str, *overrides: str) -> str:
             ["sft", *SFT, "data.max_answer_tokens=9"],
             "data.max_answer_tokens: it is called data.max_response_tokens now",
         ),
-        (["ppo", *PPO, "ppo.clip_range=0.1"], "ppo.clip_range: it is called ppo.policy_loss.clip_range now"),
-        (["ppo", *PPO, "ppo.dual_clip=3"], "ppo.dual_clip: it is called ppo.policy_loss.dual_clip now"),
+        (["grpo", *PPO, "ppo.kl.coefficient=0.1"], "ppo: it is called online now"),
+        (["ppo", *PPO, "kind=ppo"], "kind: ppo is called online now"),
+        (["ppo", *PPO, "online.clip_range=0.1"], "online.clip_range: it is called online.policy_loss.clip_range now"),
+        (["ppo", *PPO, "online.dual_clip=3"], "online.dual_clip: it is called online.policy_loss.dual_clip now"),
         (["ppo", *PPO, "judge.model=gold"], "judge: it is called gold_reward now"),
-        (["ppo", *PPO, "ppo.loss_mean=answer"], "ppo.loss_mean: answer is called response now"),
+        (["ppo", *PPO, "online.loss_mean=answer"], "online.loss_mean: answer is called response now"),
         (["dpo", *DPO, "dpo.loss.likelihood=answer"], "dpo.loss.likelihood: answer is called response now"),
         (
             ["ppo", *PPO, "rollout.keep_partial=true", "rollout.partial_tokens=9"],
@@ -61,6 +63,9 @@ def as_before(folder: Path, given: list[str], older: dict[str, dict[str, Any]], 
     """The folder of a run that was begun when settings had their old names, without those of `newer`."""
     write_resolved(load_run(given[0], given[1:]), folder)
     content = json.loads((folder / "resolved.json").read_text())
+    if "ppo" in older:
+        content["config"]["ppo"] = content["config"].pop("online")
+        content["config"]["kind"] = content["config"]["kind"].replace("online", "ppo")
     for group, values in older.items():
         content["config"][group] |= values
     for key in newer:
@@ -85,10 +90,10 @@ def test_a_run_that_began_with_old_names_resumes(tmp_path: Path) -> None:
         rollout = {"keep_partial": is_partial, "partial_tokens": 33}
         old = {"loss_mean": "answer", "clip_range": 0.3, "dual_clip": 2.0 if is_partial else None}
         as_before(tmp_path / f"ppo{is_partial}", ["ppo", *PPO], {"rollout": rollout, "ppo": old}, "ppo.policy_loss")
-        ppo = read_resolved(tmp_path / f"ppo{is_partial}", ["rollout.num_workers=2"])
-        assert isinstance(ppo, PpoRun)
-        assert (ppo.rollout.partial_tokens, ppo.ppo.loss_mean) == (tokens, "response")
-        assert ppo.ppo.policy_loss == Clipped(clip_range=0.3, dual_clip=old["dual_clip"])
+        online = read_resolved(tmp_path / f"ppo{is_partial}", ["rollout.num_workers=2"])
+        assert isinstance(online, OnlineRun)
+        assert (online.rollout.partial_tokens, online.online.loss_mean) == (tokens, "response")
+        assert online.online.policy_loss == Clipped(clip_range=0.3, dual_clip=old["dual_clip"])
 
     as_before(
         tmp_path / "dpo", ["dpo", *DPO], {"dpo": {"loss": {"kind": "orpo", "weight": 0.1, "likelihood": "answer"}}}
@@ -99,7 +104,7 @@ def test_a_run_that_began_with_old_names_resumes(tmp_path: Path) -> None:
     older = {"data": {"max_answer_tokens": 77}, "ppo": {"loss_mean": "token"}}
     as_before(tmp_path / "toy", ["toy", "name=mine"], older, "data.max_response_tokens")
     toy = read_resolved(tmp_path / "toy")
-    assert isinstance(toy, PipelineRun) and (toy.data.max_response_tokens, toy.ppo.loss_mean) == (77, "token")
+    assert isinstance(toy, PipelineRun) and (toy.data.max_response_tokens, toy.online.loss_mean) == (77, "token")
 
 
 def test_a_run_that_began_with_a_judge_has_its_gold_reward(tmp_path: Path) -> None:
@@ -108,7 +113,7 @@ def test_a_run_that_began_with_a_judge_has_its_gold_reward(tmp_path: Path) -> No
     content["config"]["judge"] = content["config"].pop("gold_reward")
     (tmp_path / "resolved.json").write_text(json.dumps(content))
     found = read_resolved(tmp_path)
-    assert isinstance(found, PpoRun) and found.gold_reward is not None and found.gold_reward.model == "gold"
+    assert isinstance(found, OnlineRun) and found.gold_reward is not None and found.gold_reward.model == "gold"
 
 
 def test_overrides_of_a_resume_have_the_new_names(tmp_path: Path) -> None:
@@ -121,7 +126,7 @@ def test_new_names_are_put_into_a_copy() -> None:
     values = {"data": {"max_answer_tokens": 7}, "rollout": {"keep_partial": True, "partial_tokens": 5}, "seed": 1}
     assert with_new_names(values) == {"data": {"max_response_tokens": 7}, "rollout": {"partial_tokens": 5}, "seed": 1}
     assert values["data"] == {"max_answer_tokens": 7}
-    odd = {"data": 3, "rollout": None, "ppo": {"loss_mean": 5}}
+    odd = {"data": 3, "rollout": None, "online": {"loss_mean": 5}}
     assert with_new_names(odd) == odd
 
 

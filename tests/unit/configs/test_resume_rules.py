@@ -8,7 +8,7 @@ import pytest
 from plumbob.configs.load_run import load_run
 from plumbob.configs.resolved_copy import read_resolved, write_resolved
 from plumbob.configs.resume_rules import changes, flat, may_change
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.core.errors import UserError
 
 PPO = ["policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl", "gold_reward.model=rm2", "name=mine"]
@@ -28,7 +28,7 @@ def refused(folder: Path, *overrides: str) -> str:
 
 def test_what_may_change_is_where_and_how_fast() -> None:
     settings = flat(load_run("ppo", [*PPO, "rollout.autoscale.max_workers=4"]).model_dump(mode="json"))
-    may = {key for key in settings if may_change(PpoRun, key)} - {"sinks"}
+    may = {key for key in settings if may_change(OnlineRun, key)} - {"sinks"}
     shared = {"num_workers", "num_threads", "num_cpus", "num_gpus", "memory_gib", "placement"}
     for role in ("learner", "rollout", "reward", "gold_reward"):
         assert {key for key in may if key.startswith(f"{role}.") and key.split(".")[1] in shared} == {
@@ -39,14 +39,14 @@ def test_what_may_change_is_where_and_how_fast() -> None:
         *("learner.zero_stage", "learner.micro_batch_size", "learner.gradient_checkpointing"),
         *("learner.offload_optimizer", "learner.offload_params", "learner.offload_reference"),
         *("rollout.engine.kv_cache_gib", "rollout.engine.gpu_memory_fraction", "rollout.engine.max_num_seqs"),
-        *("rollout.engine.enforce_eager", "rollout.tensor_parallel", "rollout.adapter", "ppo.keep_checkpoints"),
+        *("rollout.engine.enforce_eager", "rollout.tensor_parallel", "rollout.adapter", "online.keep_checkpoints"),
     }
 
 
 def test_settings_that_may_change_do(folder: Path) -> None:
     overrides = ["rollout.num_workers=2", "learner.zero_stage=3", "rollout.autoscale.max_workers=4", "cluster.wait_s=9"]
     run = read_resolved(folder, overrides)
-    assert isinstance(run, PpoRun) and run.rollout.autoscale is not None
+    assert isinstance(run, OnlineRun) and run.rollout.autoscale is not None
     assert (run.rollout.num_workers, run.learner.zero_stage, run.rollout.autoscale.max_workers) == (2, 3, 4)
     assert run.cluster.wait_s == 9.0
     # What is given as it is, is no change.
@@ -55,7 +55,13 @@ def test_settings_that_may_change_do(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["ppo.learning_rate=1e-3", "seed=7", "policy.model=other", "learner.autocast=true", "learner.optimizer=adamw_8bit"],
+    [
+        "online.learning_rate=1e-3",
+        "seed=7",
+        "policy.model=other",
+        "learner.autocast=true",
+        "learner.optimizer=adamw_8bit",
+    ],
 )
 def test_settings_that_would_change_the_result_are_refused(folder: Path, override: str) -> None:
     message = refused(folder, override, "rollout.num_workers=2")
@@ -70,7 +76,7 @@ def test_settings_that_would_change_the_result_are_refused(folder: Path, overrid
         "gold_reward.parts.(url, token_env, max_in_flight, timeout_s, retries); "
         "rollout.(num_workers, num_threads, num_cpus, num_gpus, memory_gib, "
         "placement, adapter, tensor_parallel, autoscale); rollout.engine.(kv_cache_gib, gpu_memory_fraction, "
-        "max_num_seqs, enforce_eager); ppo.(keep_checkpoints)"
+        "max_num_seqs, enforce_eager); online.(keep_checkpoints)"
     )
     # Another engine samples otherwise.
     assert refused(folder, "rollout.engine.kind=transformers").startswith("rollout.engine.kind")

@@ -3,7 +3,7 @@
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import PpoRun, RewardRun
+from plumbob.configs.runs import OnlineRun, RewardRun
 from plumbob.core.errors import UserError
 
 PPO = ("policy.model=sft", "reward.model=rm", "data.prompts=prompts.jsonl")
@@ -30,7 +30,7 @@ def setting_error(config: str, *overrides: str) -> str:
 )
 def test_policy_gradients_are_called_what_they_are(preset: str, stage: str) -> None:
     assert load_run(preset, PPO).stage == stage
-    assert load_run("ppo", [*PPO, "ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4"]).stage == "rloo"
+    assert load_run("ppo", [*PPO, "online.estimator.kind=rloo", "online.samples_per_prompt=4"]).stage == "rloo"
     assert load_run("dpo", ["policy.model=m", "data.pairs=f"]).stage == "dpo"
     assert load_run("toy").stage == "pipeline"
 
@@ -73,7 +73,7 @@ def test_a_pipeline_has_pairs_without_margins() -> None:
 
 def test_an_ensemble_is_of_calibrated_models() -> None:
     run = load_run("ppo", [*PPO, "reward.ensemble=[a, team/b]", "reward.uncertainty_penalty=0.5"])
-    assert isinstance(run, PpoRun)
+    assert isinstance(run, OnlineRun)
     assert (run.reward.ensemble, run.reward.uncertainty_penalty) == (("a", "team/b"), 0.5)
     assert "reward.uncertainty_penalty=0.5 is for reward models that" in setting_error(
         "ppo", *PPO, "reward.uncertainty_penalty=0.5"

@@ -29,13 +29,13 @@ FILES = {
     "reward": {f"data.{side}{name}" for side in ("", "heldout_") for name in ("pairs", "rankings", "scores")},
     "dpo": {"data.pairs", "data.heldout_pairs", "data.mixture", RETAINED},
     "kto": {"data.labelled", "data.heldout_labelled", RETAINED},
-    "ppo": {"data.prompts", "data.heldout_prompts", RETAINED, REPLAYED},
+    "online": {"data.prompts", "data.heldout_prompts", RETAINED, REPLAYED},
     "eval": {"data.prompts", "data.pairs", "perplexity.text"},
     "pipeline": {"data.pairs", "data.heldout_pairs", "data.demonstrations", "data.prompts", "data.text"},
 }
 for kind in FILES.keys() - {"eval"}:
     FILES[kind].add("data.checks.benchmarks")
-for kind in ("ppo", "pipeline"):
+for kind in ("online", "pipeline"):
     FILES[kind] |= {"bias.texts", "bias.terms"}
 for kind in ("reward", "pipeline"):
     FILES[kind].add("reward_training.mitigation.terms")
@@ -47,7 +47,7 @@ MODELS = {
     "reward": {"reward.model", "calibration.policy"},
     "dpo": {"policy.model"},
     "kto": {"policy.model"},
-    "ppo": {
+    "online": {
         *{"policy.model", "teachers.model", *MODELS_OF_REWARD},
         *{"gold_reward.model", "gold_reward.ensemble", "gold_reward.parts.model"},
     },
@@ -78,18 +78,18 @@ CHANGEABLE = {
     "reward": {"cluster", "energy", "sinks"} | LEARNER | ROLLOUT | kept("reward_training"),
     "dpo": {"cluster", "energy", "sinks"} | LEARNER | kept("dpo"),
     "kto": {"cluster", "energy", "sinks"} | LEARNER | kept("kto"),
-    "ppo": {"cluster", "energy", "sinks"} | LEARNER | ROLLOUT | REWARD | GOLD | {"ppo.keep_checkpoints"},
+    "online": {"cluster", "energy", "sinks"} | LEARNER | ROLLOUT | REWARD | GOLD | {"online.keep_checkpoints"},
     "eval": {"cluster", "energy"} | RANKS | ROLLOUT | REWARD,
     "pipeline": {"cluster", "energy", "sinks"}
     | (LEARNER | ROLLOUT | REWARD)
     | kept("pretrain", "pretrain_encoder", "sft", "reward_training", "dpo")
-    | {"ppo.keep_checkpoints"},
+    | {"online.keep_checkpoints"},
 }
 
 PLAIN_TEXT = {"name", "storage.path", "cluster.address", "cluster.kuberay.queue", "energy.country"}
 """Texts that are no input: what is made, where, a network address, a queue of Kubernetes, and a country."""
 
-COLUMNS = {"ppo": {"teachers_by"}}
+COLUMNS = {"online": {"teachers_by"}}
 """Texts that name a column of an input, by the kind of run."""
 
 

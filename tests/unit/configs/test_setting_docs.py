@@ -22,17 +22,17 @@ def leaves(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def test_a_setting_has_its_type_bounds_default_and_meaning() -> None:
-    assert of_key("ppo.num_steps") == [
+    assert of_key("online.num_steps") == [
         DescribedSetting(
-            key="ppo.num_steps",
+            key="online.num_steps",
             type="whole number above 0 and at most 1,000,000,000",
             default=50,
             meaning="Rounds of sampling, scoring and learning.",
-            runs=("ppo", "pipeline"),
+            runs=("online", "pipeline"),
         )
     ]
     (memory,) = of_key("gold_reward.memory_gib")
-    assert (memory.default, memory.may_change, memory.runs) == (1.0, True, ("ppo",))
+    assert (memory.default, memory.may_change, memory.runs) == (1.0, True, ("online",))
     assert memory.meaning.startswith("Main memory.")
     (files,) = of_key("data.labelled", "kto")
     assert (files.type, files.is_required) == ("file (also a folder or a pattern of files)", True)
@@ -47,13 +47,13 @@ def test_a_setting_has_its_type_bounds_default_and_meaning() -> None:
 
 
 def test_a_choice_lists_its_variants_and_what_each_has() -> None:
-    (kind,) = of_key("ppo.estimator.kind")
+    (kind,) = of_key("online.estimator.kind")
     kinds = "gae, reinforce++, reinforce++-baseline, rloo, grpo, dr-grpo, best-of-n, online-dpo, distillation"
     assert kind.type == f"one of {kinds}"
     assert kind.default == "gae" and dict(kind.choices)["rloo"].startswith("The whole return less the mean")
-    gamma, of_grades = of_key("ppo.estimator.gamma")
-    assert gamma.only_with == ("ppo.estimator.kind=gae", "ppo.estimator.kind=reinforce++")
-    assert of_grades.only_with == ("ppo.estimator.kind=distillation",)
+    gamma, of_grades = of_key("online.estimator.gamma")
+    assert gamma.only_with == ("online.estimator.kind=gae", "online.estimator.kind=reinforce++")
+    assert of_grades.only_with == ("online.estimator.kind=distillation",)
     # The same key with another default under another choice.
     assert {(each.default, each.only_with[-1]) for each in of_key("dpo.loss.beta", "dpo")} == {
         (0.1, "dpo.loss.kind=sppo"),
@@ -65,11 +65,11 @@ def test_a_choice_lists_its_variants_and_what_each_has() -> None:
 
 
 def test_the_elements_of_a_list_are_listed() -> None:
-    (kind,) = of_key("reward.parts.N.kind", "ppo")
+    (kind,) = of_key("reward.parts.N.kind", "online")
     assert kind.is_required and dict(kind.choices)["exact"].startswith("1 where a response is the row's answer")
-    (column,) = of_key("reward.parts.N.tolerance", "ppo")
+    (column,) = of_key("reward.parts.N.tolerance", "online")
     assert (column.only_with, column.default) == (("reward.parts.N.kind=numeric",), 0.0)
-    (letter,) = of_key("reward.parts.N.instructions.N.letter", "ppo")
+    (letter,) = of_key("reward.parts.N.instructions.N.letter", "online")
     assert letter.only_with == ("reward.parts.N.instructions.N.kind=without-letter",)
 
 

@@ -11,7 +11,7 @@ from plumbob.cluster.session import Session
 from plumbob.configs.load_run import load_run
 from plumbob.configs.paths import named_inputs, with_absolute_paths
 from plumbob.configs.resolved_copy import write_resolved
-from plumbob.configs.runs import EvalRun, PipelineRun, PpoRun, PretrainRun, SftRun
+from plumbob.configs.runs import EvalRun, OnlineRun, PipelineRun, PretrainRun, SftRun
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
     EvalDataSettings,
@@ -68,7 +68,7 @@ def test_folders_of_models_and_files_become_absolute_and_hub_names_stay(
     assert (data.text, data.heldout_text) == (str(tmp_path / "parts/*.jsonl"), str(Path.home() / "t.txt"))
     new = PretrainRun(data=TextDataSettings(text="/t"), policy=PretrainedPolicySettings(model=NewLlamaSettings()))
     assert with_absolute_paths(new) == new
-    ppo = PpoRun(
+    online = OnlineRun(
         data=PromptDataSettings(prompts="p"),
         policy=AlignedPolicySettings(model="policy"),
         reward=ScorerSettings(model="scorer"),
@@ -76,7 +76,7 @@ def test_folders_of_models_and_files_become_absolute_and_hub_names_stay(
         retention=RetentionSettings(text="kept.txt"),
         replay=ReplaySettings(text="again.txt"),
     )
-    whole = with_absolute_paths(ppo)
+    whole = with_absolute_paths(online)
     assert whole.gold_reward is not None and whole.gold_reward.model == str(tmp_path / "scorer")
     assert whole.retention is not None and whole.retention.text == str(tmp_path / "kept.txt")
     assert whole.replay is not None and whole.replay.text == str(tmp_path / "again.txt")
@@ -183,7 +183,7 @@ def test_a_run_that_may_have_begun_resumes_with_the_settings_that_it_had(
 ) -> None:
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
     monkeypatch.chdir(tmp_path)
-    asked = PpoRun(
+    asked = OnlineRun(
         data=PromptDataSettings(prompts="prompts.jsonl"),
         policy=AlignedPolicySettings(model="/missing"),
         reward=ScorerSettings(model="/missing"),
@@ -212,7 +212,7 @@ def test_a_run_that_may_have_begun_resumes_with_the_settings_that_it_had(
 
 def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
-    run = PpoRun(
+    run = OnlineRun(
         data=PromptDataSettings(prompts="p"),
         policy=AlignedPolicySettings(model="policy"),
         reward=ScorerSettings(model="scorer"),
@@ -220,8 +220,8 @@ def test_a_resume_that_would_change_the_result_starts_nothing(tmp_path: Path, mo
     )
     write_resolved(run, tmp_path)
     before = (tmp_path / "resolved.json").read_text()
-    with pytest.raises(UserError, match=r"^ppo\.policy_loss\.clip_range: cannot change when a run resumes"):
-        resume(tmp_path, Watching(), overrides=["ppo.policy_loss.clip_range=0.1"])
+    with pytest.raises(UserError, match=r"^online\.policy_loss\.clip_range: cannot change when a run resumes"):
+        resume(tmp_path, Watching(), overrides=["online.policy_loss.clip_range=0.1"])
     assert (tmp_path / "resolved.json").read_text() == before
 
 
@@ -238,7 +238,7 @@ def test_a_run_does_not_resume_with_another_model(tmp_path: Path, monkeypatch: p
     for folder in scorers:
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"weights")
-    asked = PpoRun(
+    asked = OnlineRun(
         data=PromptDataSettings(prompts=str(tmp_path / "p.txt")),
         policy=AlignedPolicySettings(model=policy),
         reward=ScorerSettings(model=str(scorers[0]), ensemble=(str(scorers[1]),)),

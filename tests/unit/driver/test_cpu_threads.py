@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import PipelineRun, PpoRun
+from plumbob.configs.runs import OnlineRun, PipelineRun
 from plumbob.driver import cpu_threads
 from plumbob.driver.cpu_threads import num_cores, with_threads
 
@@ -22,7 +22,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def threads(*overrides: str) -> tuple[int | None, int | None, int | None]:
     run = with_threads(load_run("ppo", [*PPO, *overrides]))
-    assert isinstance(run, PpoRun)
+    assert isinstance(run, OnlineRun)
     return run.learner.num_threads, run.rollout.num_threads, run.reward.num_threads
 
 
@@ -34,8 +34,8 @@ def threads(*overrides: str) -> tuple[int | None, int | None, int | None]:
         (["cluster.num_cpus=4", "rollout.num_workers=2"], (4, 2, 4)),
         (["rollout.num_workers=16"], (8, 1, 8)),
         # Sampling goes on beside learning, not beside scoring.
-        (["ppo.max_staleness=1"], (4, 4, 8)),
-        (["ppo.max_staleness=1", "rollout.autoscale.max_workers=2"], (4, 2, 8)),
+        (["online.max_staleness=1"], (4, 4, 8)),
+        (["online.max_staleness=1", "rollout.autoscale.max_workers=2"], (4, 2, 8)),
         (["cluster.address=auto", "rollout.num_cpus=3.5"], (1, 3, 1)),
     ],
 )
@@ -45,7 +45,7 @@ def test_all_cores_are_used_once(overrides: list[str], expected: tuple[int, int,
 
 def test_a_pipeline_that_samples_beside_learning_shares_too() -> None:
     open_again = [f"{group}.num_threads=null" for group in ("learner", "rollout", "reward")]
-    run = with_threads(load_run("toy", [*open_again, "ppo.max_staleness=1"]))
+    run = with_threads(load_run("toy", [*open_again, "online.max_staleness=1"]))
     assert isinstance(run, PipelineRun)
     assert (run.learner.num_threads, run.rollout.num_threads, run.reward.num_threads) == (4, 4, 8)
 
@@ -66,4 +66,4 @@ def test_a_container_has_no_more_cores_than_it_is_given_time_on(quota: str, expe
 def test_what_is_open_stays_open_in_the_settings() -> None:
     run = load_run("ppo", PPO)
     with_threads(run)
-    assert isinstance(run, PpoRun) and run.learner.num_threads is None
+    assert isinstance(run, OnlineRun) and run.learner.num_threads is None

@@ -39,7 +39,7 @@ def test_an_adapter_is_compared_with_what_its_run_began_from(tmp_path: Path) -> 
 
 
 def test_each_policy_of_a_pipeline_is_compared_with_the_stage_before(tmp_path: Path) -> None:
-    write_resolved(load_run("toy", ["ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4"]), tmp_path)
+    write_resolved(load_run("toy", ["online.estimator.kind=rloo", "online.samples_per_prompt=4"]), tmp_path)
     policies = {stage: adapter(tmp_path / stage / "policy") for stage in ("sft", "rloo", "dpo")}
     (tmp_path / "pretrain/policy").mkdir(parents=True)
     assert baseline_of(policies["dpo"]) == baseline_of(policies["rloo"]) == str(policies["sft"])

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.driver import prepared_run
 from plumbob.driver.prepared_run import prepare_run, stage_of
 from plumbob.driver.stages.stage import PreparedStage, StageContext
@@ -20,11 +20,11 @@ from plumbob.trainers.metrics.stage_result import StageResult
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.recording_listener import Watching
 
-GRPO = PpoRun(
+GRPO = OnlineRun(
     data=PromptDataSettings(prompts="unused"),
     policy=AlignedPolicySettings(model="unused"),
     reward=ScorerSettings(model="unused"),
-    ppo=PpoSettings(estimator=Grpo(), samples_per_prompt=2),
+    online=OnlineSettings(estimator=Grpo(), samples_per_prompt=2),
 )
 
 

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Gae, Rloo
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.trainers.build import build_learner
 from tests.support.learner_ranks import Ranks, this_rank
 from tests.support.tiny_policy import write_policy
 
 
-def built(run: PpoRun) -> tuple[dict[str, float], list[Any], set[str]]:
+def built(run: OnlineRun) -> tuple[dict[str, float], list[Any], set[str]]:
     """Learning rate by parameter group, the roles that have a pass, and which parts are trained."""
     learner = build_learner(run, this_rank())
     trained = {name for name, parameter in learner.model.named_parameters() if parameter.requires_grad}
@@ -32,12 +32,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(write_policy(tmp_path_factory.mktemp("policy")))
 
 
-def run_of(folder: Path, estimator: Any) -> PpoRun:
-    return PpoRun(
+def run_of(folder: Path, estimator: Any) -> OnlineRun:
+    return OnlineRun(
         data=PromptDataSettings(prompts="unused"),
         policy=AlignedPolicySettings(model=str(folder), tuning=LoraTuning(rank=2, alpha=4)),
         reward=ScorerSettings(model="unused"),
-        ppo=PpoSettings(learning_rate=1e-3, samples_per_prompt=2, estimator=estimator),
+        online=OnlineSettings(learning_rate=1e-3, samples_per_prompt=2, estimator=estimator),
     )
 
 

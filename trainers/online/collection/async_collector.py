@@ -8,7 +8,7 @@ from copy import copy
 from threading import Event
 from typing import Any, Self
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.data.prompts import PromptCursor
 from plumbob.reward.scorer import Scorer
 from plumbob.rollout.requests import RolloutWorkers
@@ -30,7 +30,7 @@ class AsyncCollector:
 
     def __init__(
         self,
-        run: PpoRun,
+        run: OnlineRun,
         step: int,
         cursor: PromptCursor,
         samplers: RolloutWorkers,

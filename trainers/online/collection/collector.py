@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.data.prompts import EncodedPrompt, PromptCursor
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 from plumbob.rollout.requests import RolloutWorkers, sample_requests
@@ -33,7 +33,7 @@ class StepResponses:
     """What a step learns from.
 
     Attributes:
-        rollouts, scores: of `ppo.prompts_per_step` groups, each group's responses side by side.
+        rollouts, scores: of `online.prompts_per_step` groups, each group's responses side by side.
         dropped: responses of groups that were left out, because their rewards are all the same.
         num_rounds: how often was sampled.
         num_flat: groups that are learnt from although their rewards are all the same; counted by dynamic sampling.
@@ -99,7 +99,7 @@ class Collector:
 
     def __init__(
         self,
-        run: PpoRun,
+        run: OnlineRun,
         cursor: PromptCursor,
         samplers: RolloutWorkers,
         scorer: Scorer,
@@ -117,18 +117,18 @@ class Collector:
         Each round asks for as many prompts as groups are missing, so that none with spread is thrown away. The step,
         the index in it and the run's seed decide every response's seed, whatever round it is made in.
         """
-        ppo = self._run.ppo
+        online = self._run.online
         kept: list[Sequence[Scored]] = []
         zero_variance: list[Sequence[Scored]] = []
         positions: dict[str, int] = {}
         rows: dict[str, Mapping[str, Any]] = {}
         num_rounds, self._idle_s = 0, 0.0
-        while len(kept) < ppo.prompts_per_step:
+        while len(kept) < online.prompts_per_step:
             first = int(self._cursor.state()["position"])
-            prompts = self._cursor.next(ppo.prompts_per_step - len(kept))
+            prompts = self._cursor.next(online.prompts_per_step - len(kept))
             requests = sample_requests(
                 prompts,
-                ppo.samples_per_prompt,
+                online.samples_per_prompt,
                 step,
                 self._run.seed,
                 first_index=len(kept) + len(zero_variance),
@@ -138,13 +138,13 @@ class Collector:
             scored = self._scored(requests, rows)
             num_rounds += 1
             for index in range(len(prompts)):
-                group = scored[index * ppo.samples_per_prompt : (index + 1) * ppo.samples_per_prompt]
+                group = scored[index * online.samples_per_prompt : (index + 1) * online.samples_per_prompt]
                 positions[group[0][0].request.group_id] = first + index
-                has_signal = ppo.dynamic_sampling is None or rewards_differ(group, self._run)
+                has_signal = online.dynamic_sampling is None or rewards_differ(group, self._run)
                 (kept if has_signal else zero_variance).append(group)
-            if ppo.dynamic_sampling is None or num_rounds == ppo.dynamic_sampling.max_rounds:
+            if online.dynamic_sampling is None or num_rounds == online.dynamic_sampling.max_rounds:
                 break
-        num_flat = ppo.prompts_per_step - len(kept)
+        num_flat = online.prompts_per_step - len(kept)
         used = list(chain.from_iterable(kept + zero_variance[:num_flat]))
         return StepResponses(
             rollouts=tuple(rollout for rollout, _ in used),
@@ -189,14 +189,14 @@ def score_requests(rollouts: Sequence[Response], rows: Mapping[str, Mapping[str,
     ]
 
 
-def rewards_differ(group: Sequence[Scored], run: PpoRun) -> bool:
+def rewards_differ(group: Sequence[Scored], run: OnlineRun) -> bool:
     """Whether the task's rewards of a group's responses that are learnt from are not all the same.
 
     The task's are the scorer's totals, scaled and clipped: what length or a missing end costs, and the KL, are not
     looked at. A group of responses that are all wrong and differ in length would teach length alone.
     """
     rollouts = [rollout for rollout, _ in group]
-    groups, counts = group_numbers(rollouts), are_learnt(run.ppo, rollouts)
+    groups, counts = group_numbers(rollouts), are_learnt(run.online, rollouts)
     scores = combined_scores(run, [score for _, score in group], counts, groups)
-    rewards = task_rewards(scores.totals, run.ppo.shaping)
+    rewards = task_rewards(scores.totals, run.online.shaping)
     return bool(has_spread(rewards, counts, groups).any())

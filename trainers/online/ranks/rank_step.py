@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import critic_of
 from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import NotFinite
@@ -48,7 +48,7 @@ class StepOrder:
         plan: of the update.
     """
 
-    run: PpoRun
+    run: OnlineRun
     pad_id: int
     step: int
     kl_coefficient: float
@@ -120,7 +120,7 @@ def evaluate_rows(rank: RankLearner, order: StepOrder, own: OwnRollouts) -> None
     run = order.run
     rollouts, num_rows = rank.rollouts, len(own.groups)
     trajectories = collate_rollouts(rollouts[:num_rows], order.pad_id, own.groups)
-    has_critic = critic_of(run.ppo.estimator) is not None
+    has_critic = critic_of(run.online.estimator) is not None
     computed = compute_logprobs_and_values(
         rank, trajectories, run.rollout.temperature, has_critic, own.probed, own.teachers
     )
@@ -134,14 +134,14 @@ def learn_rows(rank: RankLearner, order: StepOrder, own: OwnScores) -> RankResul
         StaleRollouts: as `make_experience`.
         NotFinite: likewise, or in the update; its rows are places in the step.
     """
-    run, ppo = order.run, order.run.ppo
+    run, online = order.run, order.run.online
     evaluated: EvaluatedRows = rank.kept
     trajectories, computed = evaluated.trajectories, evaluated.computed
     experience, stats, earned = make_experience(
         trajectories,
         own.learnt.totals,
         computed,
-        ppo,
+        online,
         order.kl_coefficient,
         order.step,
         run.rollout.max_tokens,
@@ -149,7 +149,7 @@ def learn_rows(rank: RankLearner, order: StepOrder, own: OwnScores) -> RankResul
         rank.batch,
     )
     figures = measure_tokens(trajectories, computed, order.step, rank.batch, _teacher_figures(rank, run, evaluated))
-    learnt = train_rows(ppo.estimator, experience, computed, trajectories.groups)
+    learnt = train_rows(online.estimator, experience, computed, trajectories.groups)
     names = rank.batch.gather(torch.from_numpy(evaluated.own.first + learnt.rows))
     try:
         updated = rank.update(with_blocks(learnt.batch, own.replayed), order.plan)
@@ -160,7 +160,7 @@ def learn_rows(rank: RankLearner, order: StepOrder, own: OwnScores) -> RankResul
     return RankResult(stats, figures, UpdateResult(updated.partial_means, updated.gradient_norms))
 
 
-def _teacher_figures(rank: RankLearner, run: PpoRun, evaluated: EvaluatedRows) -> Mapping[str, float]:
+def _teacher_figures(rank: RankLearner, run: OnlineRun, evaluated: EvaluatedRows) -> Mapping[str, float]:
     computed, mask = evaluated.computed, evaluated.trajectories.action_mask
     if computed.graded is None:
         return {}

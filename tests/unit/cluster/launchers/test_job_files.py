@@ -75,7 +75,7 @@ def paths_of(preset: str) -> list[str]:
         "reward": [reward, "data.pairs=/data/p"],
         "dpo": [policy, "data.pairs=/data/p"],
         "kto": [policy, "data.labelled=/data/l"],
-        "ppo": [policy, reward, "data.prompts=/data/p"],
+        "online": [policy, reward, "data.prompts=/data/p"],
         "pipeline": [] if preset == "toy" else ["data.pairs=/data/p"],
     }
     teachers = ["teachers=[{model: /models/teacher}]"] if preset == "distill" else []

@@ -24,7 +24,7 @@ from plumbob.console.cli import main
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, OK, RESUME_ME, USER_ERROR
 from plumbob.core.errors import UserError
 from tests.support.kuberay_schemas import VERSIONS, errors_of, schema_of
-from tests.support.submitted_run import PPO, ppo
+from tests.support.submitted_run import PPO, online
 from tests.test_configs import MUST_BE_GIVEN, PIPELINES
 
 ONE_LEARNER_TWO_SAMPLERS = ["learner.num_gpus=1", "rollout.num_workers=2", "rollout.num_gpus=1", "rollout.num_cpus=4"]
@@ -68,13 +68,13 @@ def pod_specs(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_the_text_reads_back_as_what_was_meant() -> None:
-    settings, job = documents(ppo(*ONE_LEARNER_TWO_SAMPLERS, *EVERY_SETTING))
+    settings, job = documents(online(*ONE_LEARNER_TWO_SAMPLERS, *EVERY_SETTING))
     assert as_dict(ConfigMap.model_validate(settings)) == settings
     assert as_dict(RayJob.model_validate(job)) == job
 
 
 def test_the_job_runs_the_configuration_that_is_mounted_on_the_head() -> None:
-    run = ppo()
+    run = online()
     settings, job = documents(run)
     cluster = job["spec"]["rayClusterSpec"]
     head = cluster["headGroupSpec"]["template"]["spec"]
@@ -96,7 +96,7 @@ def test_the_job_runs_the_configuration_that_is_mounted_on_the_head() -> None:
 )
 def test_a_run_that_a_person_stopped_is_not_started_again(tmp_path: Path, status: int, of_job: int) -> None:
     """KubeRay retries a job whose entrypoint ends with anything but 0."""
-    settings, job = documents(ppo())
+    settings, job = documents(online())
     for name, text in settings["data"].items():
         (tmp_path / name).write_text(text.replace("/etc/plumbob", str(tmp_path)))
     plumbob = tmp_path / "plumbob"
@@ -116,7 +116,7 @@ def test_a_run_that_a_person_stopped_is_not_started_again(tmp_path: Path, status
 
 
 def test_every_pod_sees_the_storage_at_its_path() -> None:
-    _, job = documents(ppo())
+    _, job = documents(online())
     cluster = job["spec"]["rayClusterSpec"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         pod = group["template"]["spec"]
@@ -126,7 +126,7 @@ def test_every_pod_sees_the_storage_at_its_path() -> None:
 
 
 def test_what_a_pod_asks_for() -> None:
-    _, job = documents(ppo(*ONE_LEARNER_TWO_SAMPLERS, "learner.memory_gib=20"))
+    _, job = documents(online(*ONE_LEARNER_TWO_SAMPLERS, "learner.memory_gib=20"))
     # Memory: of the workers in a pod or 12 GiB a GPU, whichever is more, and 3 GiB for Ray. Ray is told the first part.
     asked = {
         one["groupName"]: (one["rayStartParams"], one["template"]["spec"]["containers"][0]["resources"])
@@ -151,7 +151,7 @@ def test_what_a_pod_asks_for() -> None:
 
 
 def test_every_setting_is_found_in_the_manifest() -> None:
-    _, job = documents(ppo(*ONE_LEARNER_TWO_SAMPLERS, *EVERY_SETTING))
+    _, job = documents(online(*ONE_LEARNER_TWO_SAMPLERS, *EVERY_SETTING))
     assert job["metadata"] == {
         "name": "align",
         "labels": {"kueue.x-k8s.io/priority-class": "high", "kueue.x-k8s.io/queue-name": "research"},
@@ -187,18 +187,18 @@ def test_every_setting_is_found_in_the_manifest() -> None:
 
 
 def test_autoscaling_reaches_from_the_fewest_to_the_most_workers() -> None:
-    _, job = documents(ppo(*AUTOSCALED))
+    _, job = documents(online(*AUTOSCALED))
     assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is True
     rollout = group(job, "rollout")
     assert (rollout["minReplicas"], rollout["replicas"], rollout["maxReplicas"]) == (1, 2, 6)
     assert group(job, "learner")["minReplicas"] == group(job, "learner")["maxReplicas"] == 1
     with pytest.raises(UserError, match=r"^cluster.kuberay.queue=q: Kueue admits .*: leave one of them out$"):
-        documents(ppo(*AUTOSCALED, "cluster.kuberay.queue=q"))
+        documents(online(*AUTOSCALED, "cluster.kuberay.queue=q"))
 
 
 def test_rays_autoscaler_reads_the_manifest_and_starts_a_pod_for_each_worker_that_is_requested() -> None:
     """Ray's own reader of KubeRay's groups and its own scheduler, asked as `Reservations.request_hosts` asks."""
-    _, job = documents(ppo(*AUTOSCALED))
+    _, job = documents(online(*AUTOSCALED))
     cluster = {"metadata": {"name": "align", "namespace": "here"}, "spec": job["spec"]["rayClusterSpec"]}
     config = AutoscalingConfig(_derive_autoscaling_config_from_ray_cr(cluster), skip_content_hash=True)
 
@@ -229,8 +229,8 @@ def test_the_overlay_has_the_last_word() -> None:
             },
         }
     }
-    _, plain = documents(ppo(*ONE_LEARNER_TWO_SAMPLERS))
-    _, job = documents(ppo(*ONE_LEARNER_TWO_SAMPLERS, f"cluster.kuberay.overlay={over}".replace("None", "null")))
+    _, plain = documents(online(*ONE_LEARNER_TWO_SAMPLERS))
+    _, job = documents(online(*ONE_LEARNER_TWO_SAMPLERS, f"cluster.kuberay.overlay={over}".replace("None", "null")))
     assert job["spec"].pop("suspend") is True
     assert pod_specs(job)["learner"].pop("priorityClassName") == "high"
     assert pod_specs(job)["head"]["containers"][0]["image"] == "other"
@@ -243,7 +243,7 @@ def test_the_overlay_has_the_last_word() -> None:
 def test_kuberay_knows_every_field_of_every_manifest(version: str) -> None:
     schema = schema_of(version)
     for overrides in ([], ONE_LEARNER_TWO_SAMPLERS, [*ONE_LEARNER_TWO_SAMPLERS, *EVERY_SETTING], AUTOSCALED):
-        assert errors_of(documents(ppo(*overrides))[1], schema) == []
+        assert errors_of(documents(online(*overrides))[1], schema) == []
     for preset, given in {**MUST_BE_GIVEN, **PIPELINES}.items():
         run = for_cluster(load_run(preset, [*given, "storage.path=/shared/runs"]))
         assert errors_of(documents(run)[1], schema) == [], preset
@@ -251,7 +251,7 @@ def test_kuberay_knows_every_field_of_every_manifest(version: str) -> None:
 
 def test_what_kuberay_does_not_know_is_found() -> None:
     _, job = documents(
-        ppo("cluster.kuberay.overlay={spec: {shutdownAfterJobFinished: true, backoffLimit: 3000000000}}")
+        online("cluster.kuberay.overlay={spec: {shutdownAfterJobFinished: true, backoffLimit: 3000000000}}")
     )
     head = pod_specs(job)["head"]
     head["containers"][0]["volumeMounts"][0]["mountPoint"] = "/x"
@@ -270,7 +270,7 @@ def test_what_kuberay_does_not_know_is_found() -> None:
 
 @pytest.mark.parametrize("name", ["Align", "my_run", "2nd", "a-", "a" * 48, "a b"])
 def test_a_name_that_kubernetes_would_not_take(name: str) -> None:
-    run = ppo().model_copy(update={"name": name})
+    run = online().model_copy(update={"name": name})
     with pytest.raises(UserError, match=rf"^name={name}: Kubernetes takes up to 47 .*: give another name=$"):
         manifest(run, resource_needs(run), "i", "c", "2.60.0")
 

@@ -10,7 +10,7 @@ from plumbob.cluster.placement import plan
 from plumbob.cluster.resources import Host, ResourceAmount, resource_needs
 from plumbob.configs.settings.kuberay import KubeRaySettings
 from plumbob.configs.settings.workers import AutoscaleSettings
-from tests.support.submitted_run import need, ppo
+from tests.support.submitted_run import need, online
 
 HOSTS = KubeRaySettings(gpus_per_pod=8, cpus_per_pod=16, gib_per_gpu=12)
 
@@ -74,7 +74,7 @@ def test_workers_that_come_and_go_have_pods_of_their_own() -> None:
     ],
 )
 def test_the_pods_hold_the_run(overrides: list[str]) -> None:
-    run = ppo(*overrides)
+    run = online(*overrides)
     needs = resource_needs(run)
     pods = [
         Host(f"{group.name}-{number}", f"{group.name}-{number}", group.size)

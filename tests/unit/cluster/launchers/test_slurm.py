@@ -12,7 +12,7 @@ from plumbob.cluster.resources import ResourceAmount, ResourceNeed, resource_nee
 from plumbob.configs.runs import AnyRun
 from plumbob.console.cli import main
 from plumbob.core.errors import UserError
-from tests.support.submitted_run import PPO, need, ppo
+from tests.support.submitted_run import PPO, need, online
 
 # Options of sbatch's manual that the script may use, with what follows them.
 ALLOWED = {
@@ -45,7 +45,7 @@ def options(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["align", 'it\'s $HOME `x`; "y"'])
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_bash_reads_it_and_sbatch_knows_its_options(name: str, gpus: int, tmp_path: Path) -> None:
-    run = ppo(f"learner.num_gpus={gpus}", storage="/shared/$(touch x)/it's").model_copy(update={"name": name})
+    run = online(f"learner.num_gpus={gpus}", storage="/shared/$(touch x)/it's").model_copy(update={"name": name})
     text = script(run)
     subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=30, cwd=tmp_path)
     found = options(text)
@@ -56,7 +56,7 @@ def test_bash_reads_it_and_sbatch_knows_its_options(name: str, gpus: int, tmp_pa
 def test_the_options_ask_for_what_the_run_needs() -> None:
     # Two learners of a GPU each, a sampler of two, a scorer of none: 2 hosts of 2 GPUs. CPUs: 3 + 2 x 0.5 + 0.5, where
     # the sampler's host has 3 and the learners' 1; the scorer takes the half that either would have left with 4.
-    run = ppo("learner.num_workers=2", "learner.num_gpus=1", "rollout.num_gpus=2", "rollout.num_cpus=3")
+    run = online("learner.num_workers=2", "learner.num_gpus=1", "rollout.num_gpus=2", "rollout.num_cpus=3")
     assert options(script(run, 2)) == {
         "job-name": "=align",
         "nodes": "=2",
@@ -91,7 +91,7 @@ def test_the_smallest_equal_hosts_that_hold_all_workers() -> None:
 @pytest.mark.parametrize("num_hosts", [0, 4])
 def test_more_hosts_than_workers(num_hosts: int) -> None:
     with pytest.raises(UserError, match=rf"^--hosts {num_hosts}: expected 1 to 3, the number of the run's workers$"):
-        script(ppo(), num_hosts)  # A learner, a sampler, a scorer.
+        script(online(), num_hosts)  # A learner, a sampler, a scorer.
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:

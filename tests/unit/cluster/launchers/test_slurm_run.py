@@ -20,7 +20,7 @@ import yaml
 from plumbob.cluster.launchers.slurm import script
 from plumbob.cluster.resources import resource_needs
 from plumbob.configs.runs import AnyRun
-from tests.support.submitted_run import ppo
+from tests.support.submitted_run import online
 
 JOB_ID = "987654"
 
@@ -129,7 +129,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_a_ray_on_all_hosts_then_the_run_then_nothing_is_left(slurm: Slurm, tmp_path: Path) -> None:
-    run = ppo("rollout.num_workers=2", storage=tmp_path / "it's $HOME")
+    run = online("rollout.num_workers=2", storage=tmp_path / "it's $HOME")
     done, calls = slurm(run, num_hosts=3)
     assert done.returncode == 0, done.stderr
     # One step a host, and a folder of its own for each: they may be one machine.
@@ -161,7 +161,7 @@ def test_a_ray_on_all_hosts_then_the_run_then_nothing_is_left(slurm: Slurm, tmp_
 def test_a_ray_that_fails_on_another_host_ends_a_job_that_waits_for_it_and_no_run_that_has_begun(
     slurm: Slurm, tmp_path: Path
 ) -> None:
-    run = ppo("rollout.num_workers=2", storage=tmp_path)
+    run = online("rollout.num_workers=2", storage=tmp_path)
     failing = {"FAILS_ON": f"ray-{JOB_ID}-1", "WORKS_S": "4"}
     done, _ = slurm(run, num_hosts=3, **failing)
     assert done.returncode == 1
@@ -179,7 +179,7 @@ def test_the_run_begins_when_ray_has_started_on_all_hosts(slurm: Slurm, tmp_path
     began = time.monotonic()
     # A site's own prolog prints a line on each host.
     environment = {"JOINS_AFTER_S": "2", "PROLOG_PRINTS": "loading modules"}
-    done, calls = slurm(ppo("rollout.num_workers=2", storage=tmp_path), num_hosts=3, **environment)
+    done, calls = slurm(online("rollout.num_workers=2", storage=tmp_path), num_hosts=3, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     # The stand-in for `plumbob` is called no sooner than the last of Ray has started.
     assert [call.program for call in calls].index("plumbob") > 3 and time.monotonic() - began > 2.0
@@ -190,7 +190,7 @@ def test_a_time_limit_is_passed_on_to_the_run_which_says_how_it_ended(slurm: Slu
     (tmp_path / "bin" / "plumbob").write_text(
         "#!/bin/bash\ntrap 'sleep 1; exit 75' TERM\nsleep 0.5\nkill -TERM $PPID\nwhile true; do sleep 0.1; done\n"
     )
-    done, calls = slurm(ppo(storage=tmp_path))
+    done, calls = slurm(online(storage=tmp_path))
     assert (done.returncode, done.stderr) == (75, "")
     (head,) = (call for call in calls if call.program == "ray")
     assert not is_alive(head.pid)
@@ -198,7 +198,7 @@ def test_a_time_limit_is_passed_on_to_the_run_which_says_how_it_ended(slurm: Slu
 
 @pytest.mark.parametrize("status", ["1", "2", "75"])
 def test_the_exit_status_is_that_of_the_run(status: str, slurm: Slurm, tmp_path: Path) -> None:
-    done, calls = slurm(ppo(storage=tmp_path), EXIT=status)
+    done, calls = slurm(online(storage=tmp_path), EXIT=status)
     assert done.returncode == int(status)
     (head,) = (call for call in calls if call.program == "ray")
     assert not is_alive(head.pid)
@@ -210,7 +210,7 @@ def test_a_run_that_was_begun_is_gone_on_with_when_asked_and_when_slurm_starts_i
     folder = tmp_path / "align"
 
     def commands(*arguments: str, **environment: str) -> list[str]:
-        _, calls = slurm(ppo(storage=tmp_path), *arguments, **environment)
+        _, calls = slurm(online(storage=tmp_path), *arguments, **environment)
         (driver,) = (call.arguments for call in calls if call.program == "plumbob")
         return driver
 
@@ -223,10 +223,10 @@ def test_a_run_that_was_begun_is_gone_on_with_when_asked_and_when_slurm_starts_i
 
 
 def test_what_keeps_it_from_starting_is_reported(slurm: Slurm, tmp_path: Path) -> None:
-    done, calls = slurm(ppo(storage=tmp_path), HEAD_FAILS="1")
+    done, calls = slurm(online(storage=tmp_path), HEAD_FAILS="1")
     assert (done.returncode, done.stderr) == (1, "plumbob: the head of Ray did not start on host-1\n")
     assert all(call.program != "plumbob" for call in calls)
     (tmp_path / "bin" / "plumbob").unlink()
-    done, calls = slurm(ppo(storage=tmp_path), PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    done, calls = slurm(online(storage=tmp_path), PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
     assert done.returncode == 2 and "ray and plumbob are not on the PATH" in done.stderr
     assert calls == []

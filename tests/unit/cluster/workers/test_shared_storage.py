@@ -16,7 +16,7 @@ from plumbob.cluster.workers.same_versions import installed
 from plumbob.cluster.workers.scorer_worker import ScorerWorker
 from plumbob.cluster.workers.shared_storage import StorageProbe, check_folders, check_shared, check_sources
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import EvalRun, PpoRun, RewardRun, SftRun
+from plumbob.configs.runs import EvalRun, OnlineRun, RewardRun, SftRun
 from plumbob.configs.settings.data import DemonstrationDataSettings, EvalDataSettings, FeedbackDataSettings
 from plumbob.configs.settings.models import (
     EvaluatedPolicySettings,
@@ -165,7 +165,7 @@ def test_the_models_that_a_learner_loads() -> None:
     ) == ("/a", "/b")
     teachers = "teachers=[{model: /large, name: a}, {model: /larger, name: b}]"
     distilled = load_run("distill", ["policy.model=/small", "data.prompts=/p", teachers, "teachers_by=which"])
-    assert isinstance(distilled, PpoRun) and models_of(distilled) == ("/small", "/large", "/larger")
+    assert isinstance(distilled, OnlineRun) and models_of(distilled) == ("/small", "/large", "/larger")
     pairs = FeedbackDataSettings(pairs="/p")
     assert models_of(RewardRun(data=pairs, reward=RewardEncoderSettings(model="/encoder"))) == ("/encoder",)
     assert models_of(RewardRun(data=pairs, reward=RewardEncoderSettings(model=NewBertSettings()))) == ()

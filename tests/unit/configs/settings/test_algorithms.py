@@ -3,7 +3,7 @@
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import DpoRun, KtoRun, PpoRun, Run
+from plumbob.configs.runs import DpoRun, KtoRun, OnlineRun, Run
 from plumbob.configs.settings.algorithms import Cispo, Clipped, Gae, Grpo, Gspo, critic_of
 from plumbob.configs.settings.offline_objectives import (
     REFERENCE_FREE,
@@ -44,12 +44,12 @@ def test_a_loss_is_chosen_by_its_kind() -> None:
 
 
 def test_a_surrogate_is_chosen_by_its_kind() -> None:
-    run = loaded("grpo", *PPO, "ppo.policy_loss.kind=gspo")
-    assert isinstance(run, PpoRun) and run.ppo.policy_loss == Gspo(clip_range=3e-4, clip_range_high=4e-4)
-    run = loaded("ppo", *PPO, "ppo.policy_loss.kind=cispo", "ppo.policy_loss.cap=3")
-    assert isinstance(run, PpoRun) and run.ppo.policy_loss == Cispo(cap=3.0)
-    line = setting_error("ppo", *PPO, "ppo.policy_loss.kind=cispo", "ppo.policy_loss.clip_range=0.2")
-    assert "not a key of ppo.policy_loss.kind=cispo" in line
+    run = loaded("grpo", *PPO, "online.policy_loss.kind=gspo")
+    assert isinstance(run, OnlineRun) and run.online.policy_loss == Gspo(clip_range=3e-4, clip_range_high=4e-4)
+    run = loaded("ppo", *PPO, "online.policy_loss.kind=cispo", "online.policy_loss.cap=3")
+    assert isinstance(run, OnlineRun) and run.online.policy_loss == Cispo(cap=3.0)
+    line = setting_error("ppo", *PPO, "online.policy_loss.kind=cispo", "online.policy_loss.clip_range=0.2")
+    assert "not a key of online.policy_loss.kind=cispo" in line
 
 
 def test_the_upper_clip_range_is_the_lower_one_unless_it_is_set() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import DpoRun, EvalRun, KtoRun, PipelineRun, PpoRun, SftRun
+from plumbob.configs.runs import DpoRun, EvalRun, KtoRun, OnlineRun, PipelineRun, SftRun
 from plumbob.configs.settings.tuning.quantization import Nf4Quantization
 from plumbob.core.errors import UserError
 
@@ -27,10 +27,10 @@ def error(preset: str, *overrides: str) -> str:
 @pytest.mark.parametrize("preset", GIVEN)
 def test_every_stage_that_trains_adapters_takes_it(preset: str) -> None:
     run = load_run(preset, [*GIVEN[preset], NF4, "policy.quantization.block_size=128"])
-    assert isinstance(run, SftRun | DpoRun | KtoRun | PpoRun)
+    assert isinstance(run, SftRun | DpoRun | KtoRun | OnlineRun)
     assert run.policy.ref.quantization == run.policy.quantization == Nf4Quantization(block_size=128)
     plain = load_run(preset, GIVEN[preset])
-    assert isinstance(plain, SftRun | DpoRun | KtoRun | PpoRun) and plain.policy.ref.quantization is None
+    assert isinstance(plain, SftRun | DpoRun | KtoRun | OnlineRun) and plain.policy.ref.quantization is None
 
 
 def test_a_pipeline_takes_it_where_all_its_stages_keep_the_weights() -> None:
@@ -58,9 +58,9 @@ def test_an_evaluation_and_teachers_take_it() -> None:
     with pytest.raises(ValueError, match="samples from the weights that it measures KL and"):
         EvalRun.model_validate({**given, **read, "rollout": {"quantised_base": "stored"}})
     teachers = "teachers=[{model: larger, quantization: {kind: nf4}}, {model: other, name: other}]"
-    kl = "ppo.kl={kind: fixed, coefficient: 0}"
-    taught = load_run("ppo", [*GIVEN["ppo"], teachers, "teachers_by=x", "ppo.estimator.kind=distillation", kl])
-    assert isinstance(taught, PpoRun)
+    kl = "online.kl={kind: fixed, coefficient: 0}"
+    taught = load_run("ppo", [*GIVEN["ppo"], teachers, "teachers_by=x", "online.estimator.kind=distillation", kl])
+    assert isinstance(taught, OnlineRun)
     assert [ref.quantization for ref in taught.teacher_refs] == [Nf4Quantization(), None]
 
 
@@ -76,24 +76,24 @@ def test_a_block_is_of_a_size_that_there_is() -> None:
 
 def test_a_sampler_of_other_weights_is_corrected_for() -> None:
     run = load_run("ppo", [*GIVEN["ppo"], NF4, STORED])
-    assert isinstance(run, PpoRun) and run.rollout.quantised_base == "stored"
-    none = error("ppo", NF4, STORED, "ppo.importance.kind=none")
-    assert "ppo.importance.kind=none corrects nothing of that: set rollout.quantised_base=dequantised" in none
-    pairs = error("ppo", NF4, STORED, "ppo.estimator.kind=online-dpo", "ppo.samples_per_prompt=4")
-    assert "ppo.estimator.kind=online-dpo corrects nothing of that" in pairs
-    best = error("ppo", NF4, STORED, "ppo.estimator.kind=best-of-n", "ppo.samples_per_prompt=4")
-    assert "ppo.estimator.kind=best-of-n corrects nothing of that" in best
-    kl = "ppo.kl={kind: fixed, coefficient: 0}"
-    teachers = ["teachers=[{model: larger}]", "ppo.estimator.kind=distillation", kl]
+    assert isinstance(run, OnlineRun) and run.rollout.quantised_base == "stored"
+    none = error("ppo", NF4, STORED, "online.importance.kind=none")
+    assert "online.importance.kind=none corrects nothing of that: set rollout.quantised_base=dequantised" in none
+    pairs = error("ppo", NF4, STORED, "online.estimator.kind=online-dpo", "online.samples_per_prompt=4")
+    assert "online.estimator.kind=online-dpo corrects nothing of that" in pairs
+    best = error("ppo", NF4, STORED, "online.estimator.kind=best-of-n", "online.samples_per_prompt=4")
+    assert "online.estimator.kind=best-of-n corrects nothing of that" in best
+    kl = "online.kl={kind: fixed, coefficient: 0}"
+    teachers = ["teachers=[{model: larger}]", "online.estimator.kind=distillation", kl]
     whole = error("ppo", *teachers, NF4, STORED)
-    assert "ppo.estimator.kind=distillation corrects nothing of that" in whole
-    assert load_run("ppo", [*GIVEN["ppo"], *teachers, "ppo.estimator.form=sampled", NF4, STORED])
-    rounded = error("ppo", NF4, "policy.quantization.compute_dtype=bfloat16", "ppo.importance.kind=none")
+    assert "online.estimator.kind=distillation corrects nothing of that" in whole
+    assert load_run("ppo", [*GIVEN["ppo"], *teachers, "online.estimator.form=sampled", NF4, STORED])
+    rounded = error("ppo", NF4, "policy.quantization.compute_dtype=bfloat16", "online.importance.kind=none")
     assert rounded.endswith(
-        "ppo.importance.kind=none corrects nothing of that: set policy.quantization.compute_dtype=float32"
+        "online.importance.kind=none corrects nothing of that: set policy.quantization.compute_dtype=float32"
     )
     assert "policy.quantization is not set: leave it out" in error("ppo", STORED)
-    assert load_run("ppo", [*GIVEN["ppo"], NF4, "ppo.importance.kind=none"])
+    assert load_run("ppo", [*GIVEN["ppo"], NF4, "online.importance.kind=none"])
 
 
 @pytest.mark.parametrize(

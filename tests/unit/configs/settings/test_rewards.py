@@ -10,7 +10,7 @@ from plumbob.configs.load_run import load_run
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.resolved_copy import read_resolved
 from plumbob.configs.resume_rules import changes, check_changes
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.reward_parts import ModelPart
@@ -122,8 +122,8 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ("[{kind: function, function: 'a.py:'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
         ("[{kind: function, function: 'a-b:f'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
         ("[{kind: function, function: 'a:f', on_failure: never}]", "reward.parts.0.on_failure: expected"),
-        ("[{model: a}]", "reward.parts.0.kind: missing key; give it, one of model, environment, http, "),
-        ("[{kind: modle, model: a}]", "reward.parts.0.kind: expected one of 'model', 'environment', 'http'"),
+        ("[{model: a}]", "reward.parts.0.kind: missing key; give it, one of model, environment, "),
+        ("[{kind: modle, model: a}]", "reward.parts.0.kind: expected one of 'model', 'environment'"),
         ("[{kind: exact, columns: a}]", "reward.parts.0.columns: unknown key; did you mean reward.parts.0.column?"),
         (
             "[{kind: exact, pattern: a}]",
@@ -181,7 +181,7 @@ def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "[{kind: function, function: my_reward.py:score}, {kind: function, function: a.b:c, name: c, on_failure: 0}]"
     )
     config = load_run("ppo", [*(one for one in PPO if "reward.model" not in one), f"reward.parts={parts}"])
-    assert isinstance(config, PpoRun)
+    assert isinstance(config, OnlineRun)
     reward = config.reward.reward
     assert isinstance(reward, CombinedReward) and reward.reads_rows and reward.models == ()
     assert [part.name for part in reward.parts] == ["function", "c"]
@@ -194,11 +194,11 @@ def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_one_part_of_a_file_is_changed_on_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "kind: ppo\npolicy: {model: sft}\ndata: {prompts: p.jsonl}\nreward:\n  parts:\n    - {kind: model, model: a}\n"
-        "    - kind: model\n      model: b\n      name: second\n      weight: 1\n"
+        "kind: online\npolicy: {model: sft}\ndata: {prompts: p.jsonl}\nreward:\n  parts:\n"
+        "    - {kind: model, model: a}\n    - kind: model\n      model: b\n      name: second\n      weight: 1\n"
     )
     run = load_run(str(file), ["reward.parts.1.weight=0.5"])
-    assert isinstance(run, PpoRun) and [part.weight for part in run.reward.parts] == [1.0, 0.5]
+    assert isinstance(run, OnlineRun) and [part.weight for part in run.reward.parts] == [1.0, 0.5]
     for override, message in (
         ("reward.parts.1.weight=x", "command line: reward.parts.1.weight: expected a number, found the text 'x'"),
         ("reward.parts.2.weight=1", "reward.parts.2.weight: reward.parts.2 is null, which has no settings below it"),
@@ -268,7 +268,7 @@ def test_a_run_that_began_before_rewards_were_a_union_resumes(tmp_path: Path) ->
         assert [key for key in now if key != "parts"] == list(then)
     (tmp_path / "resolved.json").write_text(json.dumps({"config": {**config, "reward": reward, "gold_reward": judge}}))
     found = read_resolved(tmp_path)
-    assert found == asked and isinstance(found, PpoRun)
+    assert found == asked and isinstance(found, OnlineRun)
     assert found.gold_reward is not None and len(found.gold_reward.reward.models) == 1
 
 
@@ -285,17 +285,17 @@ def test_a_reward_of_ones_own_is_told_what_a_reward_can_be(override: str) -> Non
 def test_the_scale_of_parts_is_left_to_the_user() -> None:
     """Scores of calibrated models have the variance 1; a function may give 0 to 100."""
     part = "reward.parts=[{kind: model, model: a, name: b}]"
-    clips = [load_run("ppo", [*PPO, *more]) for more in ((), (part,), (part, "ppo.shaping.clip=3"))]
-    assert [run.ppo.shaping.clip for run in clips if isinstance(run, PpoRun)] == [5.0, None, 3.0]
+    clips = [load_run("ppo", [*PPO, *more]) for more in ((), (part,), (part, "online.shaping.clip=3"))]
+    assert [run.online.shaping.clip for run in clips if isinstance(run, OnlineRun)] == [5.0, None, 3.0]
 
 
 def test_a_run_resumes_with_a_service_that_has_moved() -> None:
     def resolved(**changes: object) -> dict[str, object]:
         part = {"kind": "http", "url": "http://old:1/score", "weight": 1.0} | changes
-        return {"kind": "ppo", "reward": {"parts": [part]}}
+        return {"kind": "online", "reward": {"parts": [part]}}
 
     moved = changes(resolved(), resolved(url="http://new:1/score"))
     assert moved == {"reward.parts.0.url": ["http://old:1/score", "http://new:1/score"]}
-    check_changes(PpoRun, moved)
+    check_changes(OnlineRun, moved)
     with pytest.raises(UserError, match=r"^reward\.parts\.0\.weight: cannot change when a run resumes"):
-        check_changes(PpoRun, changes(resolved(), resolved(weight=2.0)))
+        check_changes(OnlineRun, changes(resolved(), resolved(weight=2.0)))

@@ -3,7 +3,7 @@
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import DpoRun, KtoRun, PpoRun, SftRun
+from plumbob.configs.runs import DpoRun, KtoRun, OnlineRun, SftRun
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from plumbob.core.errors import UserError
@@ -17,9 +17,9 @@ GIVEN = {
 SELECTIVE = "policy.tuning.kind=selective"
 
 
-def run_of(kind: str, *overrides: str) -> SftRun | DpoRun | KtoRun | PpoRun:
+def run_of(kind: str, *overrides: str) -> SftRun | DpoRun | KtoRun | OnlineRun:
     run = load_run(kind, ["policy.model=m", *GIVEN[kind], *overrides])
-    assert isinstance(run, SftRun | DpoRun | KtoRun | PpoRun)
+    assert isinstance(run, SftRun | DpoRun | KtoRun | OnlineRun)
     return run
 
 
@@ -82,16 +82,16 @@ def test_a_head_is_for_a_critic(kind: str) -> None:
     head = ["policy.tuning.kind=full", "policy.tuning.critic=head"]
     if kind == "ppo":
         assert run_of(kind, *head).policy.tuning == FullTuning(critic="head")
-        head += ["ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4"]
+        head += ["online.estimator.kind=rloo", "online.samples_per_prompt=4"]
     message = refused(kind, *head)
-    who = "ppo.estimator.kind=rloo" if kind == "ppo" else "a run of sft, dpo or kto"
+    who = "online.estimator.kind=rloo" if kind == "ppo" else "a run of sft, dpo or kto"
     assert f"policy.tuning.critic=head: {who} has no critic; leave policy.tuning.critic out" in message
 
 
 def test_a_pipeline_has_a_critic_in_one_stage() -> None:
     full = ["policy.tuning.kind=full", "policy.tuning.critic=head"]
     load_run("toy", full)
-    with pytest.raises(UserError, match=r"policy\.tuning\.critic=head: ppo\.estimator\.kind=rloo has no critic"):
-        load_run("toy", [*full, "ppo.estimator.kind=rloo", "ppo.samples_per_prompt=4"])
+    with pytest.raises(UserError, match=r"policy\.tuning\.critic=head: online\.estimator\.kind=rloo has no critic"):
+        load_run("toy", [*full, "online.estimator.kind=rloo", "online.samples_per_prompt=4"])
     with pytest.raises(UserError, match=r"policy\.sft_tuning\.critic=head: a run of sft, dpo or kto has no critic"):
         load_run("toy", ["policy.sft_tuning.critic=head"])

@@ -33,11 +33,14 @@ def test_a_script_gets_one_object(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ppo.num_stps"], "ppo.num_stps: no setting is called that; did you mean ppo.num_steps"),
+        (["online.num_stps"], "online.num_stps: no setting is called that; did you mean online.num_steps"),
         (["micro_batch_size"], "did you mean learner.micro_batch_size?"),
-        (["ppo.clip_range"], "ppo.clip_range: no setting is called that; it is part of ppo.policy_loss.clip_range now"),
+        (
+            ["online.clip_range"],
+            "online.clip_range: no setting is called that; it is part of online.policy_loss.clip_range now",
+        ),
         (["zzz"], "zzz: no setting is called that; `plumbob config` lists all"),
-        (["ppo.num_steps", "--kind", "dpo"], "ppo.num_steps: no setting is called that"),
+        (["online.num_steps", "--kind", "dpo"], "online.num_steps: no setting is called that"),
         (["--kind", "pppo"], "--kind pppo: no kind of run; expected one of pretrain, "),
     ],
 )

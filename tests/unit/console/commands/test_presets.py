@@ -21,5 +21,5 @@ def test_every_preset_is_listed_with_its_purpose(capsys: pytest.CaptureFixture[s
 
 
 def test_a_purpose_may_take_several_lines_and_ends_before_the_command() -> None:
-    assert purpose("# Two\n# lines:\n#   plumbob run it\n# More.\nkind: ppo\n") == "Two lines"
-    assert purpose("kind: ppo\n") == ""
+    assert purpose("# Two\n# lines:\n#   plumbob run it\n# More.\nkind: online\n") == "Two lines"
+    assert purpose("kind: online\n") == ""

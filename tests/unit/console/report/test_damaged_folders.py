@@ -27,12 +27,12 @@ STATUS = {
 }
 STEP = {"stage": "ppo", "step": 1, "num_steps": 2, "metrics": {"reward": 1.0}, "seconds": {"learn": 1.0}, "time": 1.0}
 SUMMARY = {
-    **{"name": "run", "kind": "ppo", "seed": 0, "seconds_total": 2.0},
+    **{"name": "run", "kind": "online", "seed": 0, "seconds_total": 2.0},
     "stages": {"ppo": {"reward": 1.0, "seconds": 2.0, "peak_memory_gib": 1.0, "notes": ["a"], "monitors": []}},
 }
 SAMPLE = {"prompt": "q", "answers": {"policy": {"text": "a", "reward": 1.0}}}
 TEXTS = {
-    "resolved.json": json.dumps({"config": {"kind": "ppo", "name": "run", "seed": 0}}),
+    "resolved.json": json.dumps({"config": {"kind": "online", "name": "run", "seed": 0}}),
     "summary.json": json.dumps(SUMMARY),
     "status.json": json.dumps(STATUS),
     "samples.jsonl": json.dumps(SAMPLE) + "\n",

@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize(("estimator", "shown"), [("gae", "ppo run"), ("grpo", "grpo run")])
 def test_it_is_called_what_was_asked_for(tmp_path: Path, estimator: str, shown: str) -> None:
-    config = {"name": "mine", "kind": "ppo", "seed": 3, "ppo": {"estimator": {"kind": estimator}}}
+    config = {"name": "mine", "kind": "online", "seed": 3, "ppo": {"estimator": {"kind": estimator}}}
     (tmp_path / "resolved.json").write_text(json.dumps({"config": config}))
     assert f"{shown} · seed 3" in write_report(tmp_path).read_text()
 

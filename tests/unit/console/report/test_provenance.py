@@ -27,7 +27,7 @@ def cells(html: str) -> list[str]:
     [
         (
             {
-                "kind": "ppo",
+                "kind": "online",
                 "policy": {"model": "/runs/toy/sft/policy"},
                 "data": {"prompts": "/d/asked.jsonl"},
                 "reward": {"parts": [{"kind": "exact"}]},
@@ -85,8 +85,8 @@ def test_before_and_after_with_the_interval_of_the_change(tmp_path: Path) -> Non
 def test_cost_and_how_to_make_it_again() -> None:
     records = [StepRecord("ppo", step, 2, {"num_tokens": 500.0 * step}, {}) for step in (1, 2)]
     energy = {"wh": 1.5, "carbon_g": 0.25, "estimated": ["memory"], "wh_per_1000_samples": 12.0}
-    ppo = {"seconds": 61.0, "peak_memory_gib": 2.5, "energy": energy}
-    summary = {"seconds_total": 90.0, "stages": {"ppo": ppo, "dpo": {"seconds": 1.0}, "data": {}}}
+    online = {"seconds": 61.0, "peak_memory_gib": 2.5, "energy": energy}
+    summary = {"seconds_total": 90.0, "stages": {"ppo": online, "dpo": {"seconds": 1.0}, "data": {}}}
     html = cost_section(summary, {"machine": {"num_cpus": 4, "memory_gib": 15.5}}, records)
     counted = "1.5 Wh, 0.25 g CO2e (memory estimated)"
     assert cells(html)[:6] == ["ppo", "1 min 01 s", "2.50 GiB", "1,500", counted, "12 Wh"]

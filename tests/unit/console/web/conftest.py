@@ -64,8 +64,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "secret.txt").write_text("nobody may read this")
     root = folder / "runs"
     finished_pipeline(root / "toy")
-    ppo = {"reward": 1.0, "monitors": [{"name": "kl", "step": 7, "message": "KL 9.00 is above 5"}]}
-    run = finished_run(root / "nested" / "ppo", "ppo", ppo | {"notes": ["12 rows skipped"]})
+    online = {"reward": 1.0, "monitors": [{"name": "kl", "step": 7, "message": "KL 9.00 is above 5"}]}
+    run = finished_run(root / "nested" / "ppo", "ppo", online | {"notes": ["12 rows skipped"]})
     write_step(run / JOURNAL_FOLDER, 9, [episode_row()])
     (run / "status.json").write_text(json.dumps(STATUS))
     return root

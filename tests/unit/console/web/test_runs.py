@@ -27,11 +27,11 @@ def line_of(root: Path, run_id: str) -> dict[str, Any]:
 def test_runs_in_folders_of_folders(client: httpx.Client) -> None:
     runs = {run["id"]: run for run in asked(client, "/api/runs")["runs"]}
     assert set(runs) == {"toy", "nested~ppo"}
-    ppo = runs["nested~ppo"]
-    assert (ppo["name"], ppo["kind"], ppo["state"], ppo["stage"]) == ("ppo", "ppo", "finished", "ppo")
-    assert (ppo["step"], ppo["num_steps"], ppo["seconds"], ppo["alarms"]) == (30, 30, 589.0, 1)
+    online = runs["nested~ppo"]
+    assert (online["name"], online["kind"], online["state"], online["stage"]) == ("ppo", "ppo", "finished", "ppo")
+    assert (online["step"], online["num_steps"], online["seconds"], online["alarms"]) == (30, 30, 589.0, 1)
     # One learner of 2 CPUs and two rollout workers of half a CPU and a GPU, for 589 seconds.
-    assert ppo["cpu_hours"] == pytest.approx(3 * 589 / 3600) and ppo["gpu_hours"] == pytest.approx(2 * 589 / 3600)
+    assert online["cpu_hours"] == pytest.approx(3 * 589 / 3600) and online["gpu_hours"] == pytest.approx(2 * 589 / 3600)
     assert runs["toy"]["cpu_hours"] is None and runs["toy"]["damaged"] is None
     stages = {stage["name"]: stage for stage in runs["toy"]["stages"]}
     assert stages["ppo"] == {"name": "ppo", "id": "toy~ppo", "step": 30, "num_steps": 30, "is_finished": True}

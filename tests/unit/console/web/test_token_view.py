@@ -127,7 +127,7 @@ def test_all_that_a_journal_can_have_of_a_token(tmp_path: Path) -> None:
     """Of two tokens: delta = 0 + 0.5 x 4 - 2 = 0, and 3 - 4 = -1; the sampler was a quarter off at the first."""
     run = finished_run(tmp_path / "run", "ppo", {})
     estimator = {"kind": "gae", "gamma": 0.5}
-    (run / "resolved.json").write_text(json.dumps({"config": {"kind": "ppo", "ppo": {"estimator": estimator}}}))
+    (run / "resolved.json").write_text(json.dumps({"config": {"kind": "online", "online": {"estimator": estimator}}}))
     steps = (ShapingStep("raw", "part", 4.0), ShapingStep("no end", "penalty", -1.0))
     numbers = {
         "logprobs": (-1.25, -1.0),

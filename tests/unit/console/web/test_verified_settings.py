@@ -24,7 +24,7 @@ def test_what_is_needed_of_an_online_row_is_what_it_has(row: OnlineRow) -> None:
     kl = (row.kl or FixedKl()).model_dump(mode="json")
 
     def value(key: str) -> object:
-        found: object = {"ppo": settings | {"kl": kl}}
+        found: object = {"online": settings | {"kl": kl}}
         for name in key.split("."):
             assert isinstance(found, dict), key
             found = found[name]
@@ -43,17 +43,17 @@ def test_what_is_needed_of_an_offline_row_is_what_it_has(row: OfflineRow) -> Non
 
 def test_a_run_is_told_what_is_proven_of_its_own_settings() -> None:
     flat = {
-        "ppo.estimator.kind": "rloo",
-        "ppo.kl.place": "loss",
-        "ppo.kl.estimate": "k2",
-        "ppo.policy_loss.kind": "clipped",
+        "online.estimator.kind": "rloo",
+        "online.kl.place": "loss",
+        "online.kl.estimate": "k2",
+        "online.policy_loss.kind": "clipped",
     }
     (proof,) = proofs_of(flat)
-    assert proof["row"] == "RLOO: k2 in the loss, 40 responses" and "ppo.kl.estimate=k2" in proof["setting"]
+    assert proof["row"] == "RLOO: k2 in the loss, 40 responses" and "online.kl.estimate=k2" in proof["setting"]
     assert proof["passed"] is None and "expected update is zero" in proof["expected"]
     assert [one["row"] for one in proofs_of({"dpo.loss.kind": "sppo"})] == ["SPPO: exact pairs"]
     assert proofs_of({"sft.num_epochs": 1}) == []
-    assert len(proofs_of({"ppo.mask_truncated": True})) == 1 and proofs_of({"ppo.mask_truncated": False}) == []
+    assert len(proofs_of({"online.mask_truncated": True})) == 1 and proofs_of({"online.mask_truncated": False}) == []
 
 
 def test_what_the_last_run_of_each_instance_found_stands_beside_it() -> None:

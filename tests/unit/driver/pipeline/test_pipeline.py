@@ -74,7 +74,9 @@ def test_bits_of_frozen_weights_are_handed_to_every_stage() -> None:
 
 def test_the_stage_of_online_alignment_is_called_as_its_algorithm_is(tmp_path: Path) -> None:
     run = settings(NewLlamaSettings(), NewBertSettings())
-    grpo = run.model_copy(update={"ppo": run.ppo.model_copy(update={"estimator": Grpo(), "samples_per_prompt": 2})})
+    grpo = run.model_copy(
+        update={"online": run.online.model_copy(update={"estimator": Grpo(), "samples_per_prompt": 2})}
+    )
     for asked, name in ((run, "ppo"), (grpo, "grpo")):
         stages = Pipeline(asked, tmp_path, FILES)
         assert (stages.online_stage, stages.online().name, stages.online().stage) == (name, name, name)

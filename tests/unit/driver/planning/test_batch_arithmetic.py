@@ -38,8 +38,13 @@ def test_fewer_records_than_a_batch_are_one_step_an_epoch() -> None:
 
 
 def test_prompts_become_rounds_of_responses() -> None:
-    given = ["policy.model=m", "reward.model=r", "data.prompts=p", "ppo.num_steps=12", "ppo.prompts_per_step=8"]
-    given += ["ppo.samples_per_prompt=4", "ppo.num_epochs=2", "ppo.minibatch_size=16", "learner.micro_batch_size=6"]
+    given = ["policy.model=m", "reward.model=r", "data.prompts=p", "online.num_steps=12", "online.prompts_per_step=8"]
+    given += [
+        "online.samples_per_prompt=4",
+        "online.num_epochs=2",
+        "online.minibatch_size=16",
+        "learner.micro_batch_size=6",
+    ]
     given += ["rollout.chunk_size=24", "rollout.num_workers=2"]
     run = load_run("rloo", given)
     (found,) = arithmetic_of(run, InputSizes((InputTokens("data.prompts", 80),)))
@@ -47,8 +52,8 @@ def test_prompts_become_rounds_of_responses() -> None:
     # 8 x 4 = 32 responses, twice, in minibatches of 16: 4 steps; 12 rounds ask 96 prompts, 1.2 times 80.
     assert found.lines()[0].startswith("rloo: a round: 8 prompts x 4 samples = 32 responses, in 2 chunks of up to ")
     assert (
-        "32 x 2 epochs / ppo.minibatch_size=16 = 4 optimizer steps of 16 responses = 1 rank x 16: 3 micro-batches of "
-        "learner.micro_batch_size=6" in found.lines()[1]
+        "32 x 2 epochs / online.minibatch_size=16 = 4 optimizer steps of 16 responses = 1 rank x 16: 3 micro-batches "
+        "of learner.micro_batch_size=6" in found.lines()[1]
     )
     tokens = run.rollout.max_tokens  # type: ignore[union-attr]
     assert found.lines()[2] == (

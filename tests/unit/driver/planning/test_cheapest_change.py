@@ -67,7 +67,7 @@ def given(tmp_path: Path) -> list[str]:
     return [
         *(f"policy.model={write_policy(tmp_path / 'policy')}", f"data.prompts={tmp_path}/rows.jsonl"),
         *(f"storage.path={tmp_path}/runs", "rollout.max_tokens=200", "learner.micro_batch_size=4096"),
-        *("ppo.prompts_per_step=4096", "ppo.minibatch_size=4096", "rollout.engine.kind=transformers"),
+        *("online.prompts_per_step=4096", "online.minibatch_size=4096", "rollout.engine.kind=transformers"),
         *("reward.parts=[{kind: contains, texts: [a]}]", "data.heldout_fraction=0", "rollout.chunk_size=8"),
     ]
 

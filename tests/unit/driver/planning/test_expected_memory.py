@@ -160,7 +160,7 @@ def test_teachers_are_held_beside_the_policy(policy: str, tmp_path: Path) -> Non
     few = expected_memory(load_run("distill", [*given, bits]), rows("distillation", 20))["distillation"]
     assert alone["learner"].weights - few["learner"].weights == 2 * (BLOCK - 2 * 128) * (4 - 4.5 / 8)
     # ZeRO-3 divides them too.
-    divided = ("learner.num_workers=2", "learner.zero_stage=3", "ppo.minibatch_size=32")
+    divided = ("learner.num_workers=2", "learner.zero_stage=3", "online.minibatch_size=32")
     shared = expected_memory(
         load_run("distill", [*given, f"teachers=[{{model: {policy}}}]", *divided]), rows("distillation", 20)
     )

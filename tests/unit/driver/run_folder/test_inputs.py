@@ -9,7 +9,7 @@ import pytest
 from plumbob.configs.base import IsFunction
 from plumbob.configs.paths import named_inputs
 from plumbob.configs.resolved_copy import read_begun, write_resolved
-from plumbob.configs.runs import PpoRun, PretrainRun, Run, SftRun
+from plumbob.configs.runs import OnlineRun, PretrainRun, Run, SftRun
 from plumbob.configs.schema import marked_texts
 from plumbob.configs.settings.data import (
     DemonstrationDataSettings,
@@ -67,7 +67,7 @@ def test_every_file_of_a_run_counts(tmp_path: Path) -> None:
     files = {name: tmp_path / f"{name}.txt" for name in ("asked", "heldout", "kept", "again")}
     for name, file in files.items():
         file.write_text(name)
-    config = PpoRun(
+    config = OnlineRun(
         data=PromptDataSettings(prompts=str(files["asked"]), heldout_prompts=str(files["heldout"])),
         policy=AlignedPolicySettings(model="team/policy"),
         reward=ScorerSettings(model="team/reward"),
@@ -122,7 +122,7 @@ def test_a_run_that_was_begun_before_there_were_digests_resumes_and_keeps_them(t
         check_rows(named_inputs(run_on(file)), folder)
 
 
-def compared(config: PpoRun, folder: Path) -> None:
+def compared(config: OnlineRun, folder: Path) -> None:
     named = named_inputs(config)
     check_sources(named, changed_sources(source_digests(named.functions), read_begun(folder).sources))
 
@@ -130,7 +130,7 @@ def compared(config: PpoRun, folder: Path) -> None:
 def test_a_changed_reward_function_is_refused(tmp_path: Path) -> None:
     file, folder = tmp_path / "my_reward.py", tmp_path / "run"
     file.write_text("def score(prompt, response): return 1.0")
-    config = PpoRun(
+    config = OnlineRun(
         data=PromptDataSettings(prompts="unused"),
         policy=AlignedPolicySettings(model="team/policy"),
         reward=ScorerSettings(parts=(FunctionPart(function=f"{file}:score"),)),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.configs.checks.input_checks import check_bias
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import RuleReward, ScorerSettings
 from plumbob.configs.settings.rules.reward_rules import NumericRule
@@ -17,7 +17,7 @@ from plumbob.driver.stages.online_stage import prepare
 from plumbob.driver.stages.stage import run_stage
 from plumbob.reward.open_scorer import open_scorer
 from plumbob.reward.scorer import Score, ScoreRequest
-from tests.support.ppo_world import FakePpoWorld
+from tests.support.online_world import FakeOnlineWorld
 from tests.support.tiny_policy import write_policy
 from tests.unit.driver.stages.test_online_stage import Heard, context_of, two_steps
 
@@ -25,7 +25,7 @@ TEXTS = [{"prompt": f"{letter} x", "chosen": f"he {letter}", "rejected": "she"} 
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> PpoRun:
+def run(tmp_path: Path) -> OnlineRun:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("\n".join(json.dumps({"prompt": f"a b {letter}"}) for letter in "cdef"))
     (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, TEXTS)))
@@ -38,12 +38,12 @@ def pays_for_he(prompt: str, response: str) -> float:
     return 0.3 * response.startswith("he")
 
 
-def test_a_bias_past_its_bound_is_said_before_the_first_step(run: PpoRun, tmp_path: Path) -> None:
+def test_a_bias_past_its_bound_is_said_before_the_first_step(run: OnlineRun, tmp_path: Path) -> None:
     prepared = prepare(run)
     (note,) = (note for note in prepared.notes if note.startswith("bias: "))
     # Two responses to each of six prompts, each in two versions.
     assert "24 texts" in note and "(gender)" in note and "above bias.max_difference=0.2" in note and "warned of" in note
-    heard, world = Heard(), FakePpoWorld(None, run.ppo.num_steps)
+    heard, world = Heard(), FakeOnlineWorld(None, run.online.num_steps)
     context = context_of(tmp_path / "ppo", world, open_scorer(RuleReward(pays_for_he), "cpu"), heard)
     summary = run_stage(prepared, context)
     (measured,) = summary.result.metrics["reward_bias"].values()
@@ -52,7 +52,7 @@ def test_a_bias_past_its_bound_is_said_before_the_first_step(run: PpoRun, tmp_pa
     assert any("gender: men and women: +0.30 over 12 texts that differ in terms alone" in message for message in said)
 
 
-def test_what_was_measured_before_the_first_step_is_measured_once(run: PpoRun, tmp_path: Path) -> None:
+def test_what_was_measured_before_the_first_step_is_measured_once(run: OnlineRun, tmp_path: Path) -> None:
     """The resumed run scores nothing of it, and has it in its summary all the same."""
     scored: list[int] = []
 
@@ -65,7 +65,7 @@ def test_what_was_measured_before_the_first_step_is_measured_once(run: PpoRun, t
     for num_scored in ([12, 12], []):
         scored.clear()
         heard = Heard()
-        context = context_of(folder, FakePpoWorld(None, run.ppo.num_steps), Counting(), heard)
+        context = context_of(folder, FakeOnlineWorld(None, run.online.num_steps), Counting(), heard)
         found.append(run_stage(prepare(run), context).result.metrics["reward_bias"])
         # Both texts of the 12 pairs; the 4 responses of each step are the samplers', 2 prompts with 2 each.
         assert [number for number in scored if number != 4] == num_scored
@@ -73,10 +73,10 @@ def test_what_was_measured_before_the_first_step_is_measured_once(run: PpoRun, t
     assert found[0] == found[1] and said == [1, 0]
 
 
-def test_a_bias_that_is_refused_ends_the_run_before_it_learns(run: PpoRun, tmp_path: Path) -> None:
+def test_a_bias_that_is_refused_ends_the_run_before_it_learns(run: OnlineRun, tmp_path: Path) -> None:
     assert run.bias is not None
     refusing = run.model_copy(update={"bias": run.bias.model_copy(update={"past_bound": "refuse"})})
-    world = FakePpoWorld(None, run.ppo.num_steps)
+    world = FakeOnlineWorld(None, run.online.num_steps)
     context = context_of(tmp_path / "ppo", world, open_scorer(RuleReward(pays_for_he), "cpu"), Heard())
     with pytest.raises(
         UserError, match=r"men and women: \+0\.30 over 12 texts.*above bias\.max_difference=0\.2\. Train"

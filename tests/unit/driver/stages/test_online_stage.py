@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Grpo
 from plumbob.configs.settings.data import PromptDataSettings, ReadingSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.reward_parts import EnvironmentPart
 from plumbob.configs.settings.rewards import GoldRewardSettings, ScorerSettings
 from plumbob.configs.settings.rules.reward_rules import LengthRule, NumericRule
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import read_pairs
@@ -26,9 +26,9 @@ from plumbob.reward.reward_models.dialogue_form import FormInUse, form_of, save_
 from plumbob.reward.services.judge_answers import ANSWERS_FOLDER
 from plumbob.rollout.journal import read_journal
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
-from plumbob.trainers.online.ppo_input import open_trainable_policy, prepare_ppo
+from plumbob.trainers.online.online_input import open_trainable_policy, prepare_online
 from tests.support.environments import environment
-from tests.support.ppo_world import FakePpoWorld
+from tests.support.online_world import FakeOnlineWorld
 from tests.support.recording_listener import Watching
 from tests.support.score_requests import score_requests
 from tests.support.tiny_policy import write_policy
@@ -49,7 +49,7 @@ def test_each_reward_model_is_asked_in_its_own_form(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(json.dumps({"prompt": [{"role": "user", "content": "Hi"}]}) + "\n")
     prepared = prepare(
-        PpoRun(
+        OnlineRun(
             data=PromptDataSettings(prompts=str(prompts), heldout_fraction=0),
             policy=AlignedPolicySettings(model=policy),
             reward=ScorerSettings(model=str(reward), normalize=False, max_tokens=32),
@@ -71,7 +71,7 @@ def test_a_stage_is_called_as_it_was_begun_whatever_its_algorithm(tmp_path: Path
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"the car has {number}"}) + "\n" for number in range(4)))
     run = two_steps(tmp_path, write_policy(tmp_path / "policy"), prompts)
-    world, heard = FakePpoWorld(None, run.ppo.num_steps), Heard()
+    world, heard = FakeOnlineWorld(None, run.online.num_steps), Heard()
     context = context_of(tmp_path / "ppo", world, world, heard)
     folder = context.folder
     (folder / ANSWERS_FOLDER).mkdir(parents=True)
@@ -106,7 +106,7 @@ def test_a_run_asks_its_reward_model_in_the_form_that_it_was_trained_on(tmp_path
     run = two_steps(tmp_path, policy, prompts)
     assert run.reward is not None
     context = context_of(
-        tmp_path / "ppo", FakePpoWorld(None, run.ppo.num_steps), open_scorer(run.reward.reward, "cpu"), Heard()
+        tmp_path / "ppo", FakeOnlineWorld(None, run.online.num_steps), open_scorer(run.reward.reward, "cpu"), Heard()
     )
     run_stage(prepare(run), context)
     rows = [row for _, row in read_journal(context.folder / "rollouts")]
@@ -120,17 +120,17 @@ def test_a_run_asks_its_reward_model_in_the_form_that_it_was_trained_on(tmp_path
         assert row.score == pytest.approx(transcript, abs=1e-5) and abs(transcript - templated) > 1e-3
 
 
-def two_steps(tmp_path: Path, policy: str, prompts: Path) -> PpoRun:
+def two_steps(tmp_path: Path, policy: str, prompts: Path) -> OnlineRun:
     """Of GRPO with the reward model in `reward`, which is made where it is not there."""
     reward = tmp_path / "reward"
-    return PpoRun(
+    return OnlineRun(
         data=PromptDataSettings(prompts=str(prompts), heldout_fraction=0),
         policy=AlignedPolicySettings(model=policy),
         reward=ScorerSettings(
             model=str(reward if reward.exists() else write_scorer(reward)), normalize=False, max_tokens=32
         ),
         rollout=RolloutSettings(engine=TransformersEngine(), max_tokens=8),
-        ppo=PpoSettings(
+        online=OnlineSettings(
             estimator=Grpo(),
             num_steps=2,
             prompts_per_step=2,
@@ -141,7 +141,7 @@ def two_steps(tmp_path: Path, policy: str, prompts: Path) -> PpoRun:
     )
 
 
-def context_of(folder: Path, world: FakePpoWorld, scorer: Any, heard: "Heard") -> StageContext:
+def context_of(folder: Path, world: FakeOnlineWorld, scorer: Any, heard: "Heard") -> StageContext:
     """Of the stage `ppo`, with samplers and learners of a fake world."""
     samplers = SimpleNamespace(sample_apart=world.sample, load=world.load)
     workers: Any = SimpleNamespace(
@@ -171,9 +171,9 @@ def answered_prompts(tmp_path: Path, *answers: object) -> str:
     return str(path)
 
 
-def ruled(tmp_path: Path, prompts: str, **groups: Any) -> PpoRun:
+def ruled(tmp_path: Path, prompts: str, **groups: Any) -> OnlineRun:
     own: dict[str, Any] = {"rollout": RolloutSettings(engine=TransformersEngine(), max_tokens=8)}
-    return PpoRun(
+    return OnlineRun(
         data=PromptDataSettings(prompts=prompts, heldout_fraction=0),
         policy=AlignedPolicySettings(model=write_policy(tmp_path / "policy")),
         **own | groups,
@@ -230,7 +230,7 @@ def test_rows_that_an_environment_opens_alike_are_prompts_of_their_own(tmp_path:
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(str(run.policy.model))
     data = run.data.model_copy(update=files)
-    found = prepare_ppo(run.model_copy(update={"data": data}), open_trainable_policy(run))
+    found = prepare_online(run.model_copy(update={"data": data}), open_trainable_policy(run))
     assert [prompt.row for prompt in found.train] == [{"car": car} for car in ("Zorvex", "Quell", "Brindle")]
     assert len({prompt.prompt_id for prompt in found.train}) == 3 and len({prompt.text for prompt in found.train}) == 1
 
@@ -239,5 +239,5 @@ def test_rows_are_kept_where_a_part_reads_them_alone(tmp_path: Path) -> None:
     prompts = answered_prompts(tmp_path, 1, 2)
     for part, kept in ((NumericRule(), {"answer"}), (LengthRule(max=9), set())):
         run = ruled(tmp_path, prompts, reward=ScorerSettings(parts=(part,)))
-        rows = [prompt.row for prompt in prepare_ppo(run, open_trainable_policy(run)).train]
+        rows = [prompt.row for prompt in prepare_online(run, open_trainable_policy(run)).train]
         assert [set(row) - {"prompt"} for row in rows] == [kept, kept]

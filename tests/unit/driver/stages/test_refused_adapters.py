@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import AnyRun, DpoRun, KtoRun, PpoRun, SftRun
+from plumbob.configs.runs import AnyRun, DpoRun, KtoRun, OnlineRun, SftRun
 from plumbob.core.errors import UserError
 from plumbob.driver.stages.prepare import prepare
 from tests.support.carried_adapters import lora, trained_with_peft
@@ -56,7 +56,7 @@ def test_each_stage_refuses_what_it_cannot_carry(
     tmp_path: Path, kind: str, changes: dict[str, object], said: str
 ) -> None:
     run = stage(tmp_path, kind, **changes)
-    assert isinstance(run, SftRun | DpoRun | KtoRun | PpoRun)
+    assert isinstance(run, SftRun | DpoRun | KtoRun | OnlineRun)
     with pytest.raises(UserError) as refused:
         prepare(run)
     assert str(refused.value).startswith(f"policy.model={tmp_path}/adapter: the adapter was trained with {said}")
@@ -66,5 +66,5 @@ def test_each_stage_refuses_what_it_cannot_carry(
 @pytest.mark.parametrize("kind", FILES)
 def test_the_same_run_from_a_plain_adapter_is_prepared(tmp_path: Path, kind: str) -> None:
     run = stage(tmp_path, kind)
-    assert isinstance(run, SftRun | DpoRun | KtoRun | PpoRun)
+    assert isinstance(run, SftRun | DpoRun | KtoRun | OnlineRun)
     prepare(run)

@@ -6,7 +6,7 @@ import pytest
 
 from examples.verifiable_instructions import INSTRUCTIONS, NUM_HELDOUT_TOPICS, TOPICS, rows_of, write_prompts
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.reward.open_scorer import open_scorer
 from tests.support.rule_values import score_of
 
@@ -26,7 +26,7 @@ RESPONSES = [
 @pytest.mark.parametrize("number", range(len(INSTRUCTIONS)))
 def test_a_response_is_worth_what_was_asked_for(number: int) -> None:
     run = load_run("smollm2-instructions", ["data.prompts=prompts.jsonl"])
-    assert isinstance(run, PpoRun)
+    assert isinstance(run, OnlineRun)
     scorer = open_scorer(run.reward.reward, "cpu")
     row = rows_of(TOPICS[:1])[number]
     values = [score_of(scorer, response, row).total for response in RESPONSES[number]]

@@ -3,7 +3,7 @@
 import pytest
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from tests.support.rule_values import score_of
 
@@ -22,7 +22,7 @@ from tests.support.rule_values import score_of
 )
 def test_a_response_earns_the_number_and_a_tenth_for_its_mark(response: str, right: float, marked: float) -> None:
     run = load_run("verifiable", ["policy.model=sft", "data.prompts=prompts.jsonl"])
-    assert isinstance(run, PpoRun)
+    assert isinstance(run, OnlineRun)
     check_reward(run.reward.reward)
     score = score_of(open_scorer(run.reward.reward, "cpu"), response, {"answer": "48 + 24 = <<48+24=72>>72\n#### 72"})
     assert (score.parts, score.total) == ({"right": right, "marked": marked}, pytest.approx(right + 0.1 * marked))

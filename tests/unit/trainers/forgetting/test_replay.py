@@ -13,7 +13,7 @@ from plumbob.data.tokenization import TokenBatch, TokenSequence, collate
 from plumbob.trainers.forgetting.next_token import NEXT_TOKEN_LOSS_TERMS
 from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.forgetting.replay import WithReplay, replay_loss_terms, with_replay
-from plumbob.trainers.online.objective import ppo_loss_terms
+from plumbob.trainers.online.objective import online_loss_terms
 from tests.support.learner_ranks import (
     PPO,
     TEMPERATURE,
@@ -81,9 +81,9 @@ def ragged_rows(seed: int) -> TokenBatch:
 
 def gradient_of(folder: Path, micro_batch_size: int, part: str) -> dict[str, np.ndarray]:
     """Adam's first moment after one step, 0.1 times the gradient; nothing is clipped."""
-    ppo = PPO.model_copy(update={"estimator": Rloo(), "max_grad_norm": 1e9})
+    online = PPO.model_copy(update={"estimator": Rloo(), "max_grad_norm": 1e9})
     loss_terms = NEXT_TOKEN_LOSS_TERMS if part != "both" else replay_loss_terms(NEXT_TOKEN_LOSS_TERMS, REPLAY)
-    learner = tiny_learner(LearnerCase(folder, micro_batch_size=micro_batch_size), ppo, loss_terms)
+    learner = tiny_learner(LearnerCase(folder, micro_batch_size=micro_batch_size), online, loss_terms)
     own, replayed = ragged_rows(0), ragged_rows(1)
     learner.update({"own": own, "replayed": replayed, "both": WithReplay(own, replayed)}[part], WHOLE)
     return {name: moment for name, moment in numpy_state(learner).items() if name.startswith("exp_avg.")}
@@ -108,10 +108,10 @@ def test_the_gradient_is_the_sum_whatever_the_micro_batches_and_ranks(
 
 def ppo_gradient_of(folder: Path, zero_stage: int, replayed: bool) -> dict[str, np.ndarray]:
     """The same for the clipped surrogate with a critic, on eight ragged responses."""
-    ppo = PPO.model_copy(update={"max_grad_norm": 1e9})
-    loss_terms = replay_loss_terms(ppo_loss_terms(ppo, TEMPERATURE), REPLAY if replayed else None)
-    learner = tiny_learner(LearnerCase(folder, zero_stage=zero_stage, micro_batch_size=3), ppo, loss_terms)
-    batch = ragged_experience(ppo)
+    online = PPO.model_copy(update={"max_grad_norm": 1e9})
+    loss_terms = replay_loss_terms(online_loss_terms(online, TEMPERATURE), REPLAY if replayed else None)
+    learner = tiny_learner(LearnerCase(folder, zero_stage=zero_stage, micro_batch_size=3), online, loss_terms)
+    batch = ragged_experience(online)
     learner.update(WithReplay(batch, ragged_rows(1)) if replayed else batch, WHOLE)
     return {name: moment for name, moment in numpy_state(learner).items() if name.startswith("exp_avg.")}
 

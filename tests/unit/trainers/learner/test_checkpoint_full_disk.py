@@ -19,7 +19,7 @@ from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
 from tests.support.folder_names import names
 from tests.support.full_disk import fill, small_disk
-from tests.support.ppo_world import FakePpoWorld, recorded, settings
+from tests.support.online_world import FakeOnlineWorld, recorded, settings
 from tests.support.recording_listener import Watching
 
 FULL = "No space left on device"
@@ -79,14 +79,14 @@ def test_metrics_that_do_not_fit(disk: Path) -> None:
 
 
 def test_a_journal_that_does_not_fit(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    learns, taken = FakePpoWorld.update, []
+    learns, taken = FakeOnlineWorld.update, []
 
-    def update(world: FakePpoWorld, *arguments: Any) -> UpdateResult:
+    def update(world: FakeOnlineWorld, *arguments: Any) -> UpdateResult:
         if world.version == 1:  # The second step.
             taken.append(fill(disk))
         return learns(world, *arguments)
 
-    monkeypatch.setattr(FakePpoWorld, "update", update)
+    monkeypatch.setattr(FakeOnlineWorld, "update", update)
     with pytest.raises(OSError, match=FULL) as failed:
         recorded(settings(num_steps=3), disk)
     assert storage_reason(failed.value) == f"{step_file(disk / 'rollouts', 2)}: {FULL}"

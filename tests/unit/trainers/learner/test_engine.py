@@ -111,9 +111,9 @@ def moment_norm(state: State, group: str) -> float:
 def test_each_group_is_clipped_by_itself(two_ranks: Ranks, llama: Path, zero_stage: int) -> None:
     # After one step the first moment is 0.1 of the clipped gradient. The policy's norm is below the bound of 9: it
     # stays. The critic's, with returns a thousand times larger, is cut to 9 exactly, and does not shrink the policy's.
-    ppo = PPO.model_copy(update={"max_grad_norm": 9.0})
+    online = PPO.model_copy(update={"max_grad_norm": 9.0})
     case = LearnerCase(llama, zero_stage=zero_stage)
-    metrics, _, state = run(two_ranks, case, WHOLE, 0, ppo, 1000.0)
+    metrics, _, state = run(two_ranks, case, WHOLE, 0, online, 1000.0)
     assert metrics["policy_grad_norm"] < 9 and metrics["value_grad_norm"] > 100
     assert moment_norm(state, "policy") == pytest.approx(0.1 * metrics["policy_grad_norm"], rel=1e-4)
     assert moment_norm(state, "value") == pytest.approx(0.1 * 9.0, rel=1e-4)

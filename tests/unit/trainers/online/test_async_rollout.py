@@ -8,7 +8,7 @@ import pytest
 
 from plumbob.rollout.journal import JournalRow
 from tests.support.learner_ranks import Ranks
-from tests.support.ppo_loop import NUM_STEPS, PROMPTS_PER_STEP, play
+from tests.support.online_steps import NUM_STEPS, PROMPTS_PER_STEP, play
 from tests.support.small_run import Left
 from tests.support.tiny_policy import write_policy
 

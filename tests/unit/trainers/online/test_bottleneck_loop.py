@@ -4,7 +4,7 @@ from pathlib import Path
 
 from plumbob.configs.settings.tuning.adapters import BottleneckTuning
 from tests.support.learner_ranks import Ranks
-from tests.support.ppo_loop import NUM_STEPS, play
+from tests.support.online_steps import NUM_STEPS, play
 from tests.support.small_run import Left, tensors_of
 from tests.support.tiny_policy import write_policy
 

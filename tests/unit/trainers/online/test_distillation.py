@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from plumbob.configs.load_run import load_run
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Distillation, FixedKl, ShapingSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.core.errors import NotFinite, UserError
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.loading import open_policy
 from plumbob.reward.scorer import ScoreRequest, Unrewarded
 from plumbob.trainers.distillation.teachers import prepare_teachers, teacher_metrics, teacher_numbers
 from plumbob.trainers.online.experience import LogprobsAndValues, TeacherLogprobs, make_experience
-from plumbob.trainers.online.objective import ppo_loss_terms
+from plumbob.trainers.online.objective import online_loss_terms
 from plumbob.trainers.online.part_rewards import with_totals
 from plumbob.trainers.online.trajectories import collate_rollouts
 from tests.support.ragged_batches import NAN, ragged
@@ -38,13 +38,13 @@ COMPUTED = LogprobsAndValues(
 )
 
 
-def settings(estimator: Distillation, **changes: Any) -> PpoSettings:
-    return PpoSettings(estimator=estimator, kl=FixedKl(coefficient=0.0), shaping=ShapingSettings(), **changes)
+def settings(estimator: Distillation, **changes: Any) -> OnlineSettings:
+    return OnlineSettings(estimator=estimator, kl=FixedKl(coefficient=0.0), shaping=ShapingSettings(), **changes)
 
 
-def experience_of(ppo: PpoSettings, computed: LogprobsAndValues = COMPUTED) -> tuple[Any, Any]:
+def experience_of(online: OnlineSettings, computed: LogprobsAndValues = COMPUTED) -> tuple[Any, Any]:
     scores = torch.tensor([3.0, 7.0, 1.0])
-    return make_experience(collate_rollouts(ragged(), pad_id=0), scores, computed, ppo, 0.0, 3, 64)[:2]
+    return make_experience(collate_rollouts(ragged(), pad_id=0), scores, computed, online, 0.0, 3, 64)[:2]
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_the_full_forms_pass_by_hand() -> None:
     # KL of 0.5, 0.25; 2, 1. Tokens weigh the same: the mean of four. Responses do: (0.375 + 1.5) / 2.
     kl = torch.tensor([[9.0, 9.0, 0.5, 0.25, 9.0], [9.0, 2.0, 9.0, 9.0, 1.0], [9.0] * 5])
     for mean, total, count in (("token", 3.75, 4.0), ("response", 1.875, 2.0)):
-        ppo = settings(Distillation(), loss_mean=mean)
-        (whole,) = ppo_loss_terms(ppo, 0.7)
-        experience, _ = experience_of(ppo)
+        online = settings(Distillation(), loss_mean=mean)
+        (whole,) = online_loss_terms(online, 0.7)
+        experience, _ = experience_of(online)
         given: list[Any] = []
 
         def forward(*inputs: Any, given: list[Any] = given) -> torch.Tensor:
@@ -109,9 +109,9 @@ TEACHERS = "teachers=[{model: a, name: maths}, {model: b, name: '7'}]"
 GIVEN = ("policy.model=m", "data.prompts=p")
 
 
-def routed(*overrides: str) -> PpoRun:
+def routed(*overrides: str) -> OnlineRun:
     run = load_run("distill", [*GIVEN, TEACHERS, "teachers_by=subject", *overrides])
-    assert isinstance(run, PpoRun)
+    assert isinstance(run, OnlineRun)
     return run
 
 
@@ -126,7 +126,7 @@ def test_the_column_of_a_prompts_row_names_its_teacher() -> None:
     assert numbers is not None and numbers.tolist() == [1, 0, 1] and numbers.dtype == torch.int64
     one = load_run("distill", [*GIVEN, "teachers=[{model: a}]"])
     rewarded = load_run("rloo", [*GIVEN, "reward.model=r"])
-    assert isinstance(one, PpoRun) and isinstance(rewarded, PpoRun)
+    assert isinstance(one, OnlineRun) and isinstance(rewarded, OnlineRun)
     alone = teacher_numbers(one, rollouts, {})
     assert alone is not None and alone.tolist() == [0, 0, 0] and teacher_numbers(rewarded, rollouts, {}) is None
 
@@ -143,7 +143,7 @@ def test_metrics_by_teacher_by_hand() -> None:
         "teacher_kl/maths",
     }
     one = load_run("distill", [*GIVEN, "teachers=[{model: a}]"])
-    assert isinstance(one, PpoRun)
+    assert isinstance(one, OnlineRun)
     assert teacher_metrics(one, log_ratios, mask, torch.tensor([0, 0, 0])).keys() == {"teacher_kl"}
 
 
@@ -172,7 +172,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepared(folder: Path, teachers: str, *overrides: str, rows: tuple[Mapping[str, Any], ...] = ({},)) -> Any:
     run = load_run("distill", [f"policy.model={folder}/policy", "data.prompts=p.jsonl", teachers, *overrides])
-    assert isinstance(run, PpoRun)
+    assert isinstance(run, OnlineRun)
     ids = np.array([5, 6], np.int32)
     prompts = [EncodedPrompt(f"p{number}", f"prompt {number}", ids, row) for number, row in enumerate(rows)]
     return prepare_teachers(run, open_policy(run.policy.ref), prompts)

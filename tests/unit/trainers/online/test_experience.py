@@ -17,14 +17,14 @@ from plumbob.configs.settings.algorithms import (
     ShapingSettings,
     TruncatedImportance,
 )
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.core.errors import NotFinite, StaleRollouts
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn
 from plumbob.trainers.online.experience import LogprobsAndValues, loss_weights, make_experience, response_lengths
 from plumbob.trainers.online.trajectories import collate_rollouts
 from tests.support.ragged_batches import NAN, ragged, rollout
 
-PPO = PpoSettings(
+PPO = OnlineSettings(
     estimator=Gae(gamma=0.5, lam=0.5, whiten=False),
     shaping=ShapingSettings(clip=5.0, missing_eos_penalty=1.0),
     importance=TruncatedImportance(cap=2.0),
@@ -40,12 +40,12 @@ def computed() -> LogprobsAndValues:
     )
 
 
-def golden(ppo=PPO, **changes):
+def golden(online=PPO, **changes):
     arguments = {
         "trajectories": collate_rollouts(ragged(), pad_id=0),
         "scores": torch.tensor([3.0, 7.0, 1.0]),
         "computed": computed(),
-        "ppo": ppo,
+        "online": online,
         "kl_coefficient": 0.1,
         "learner_version": 3,
         "max_tokens": 64,
@@ -150,8 +150,8 @@ def test_the_shaped_reward_arrives():
 @pytest.mark.parametrize("beta", [0.1, 0.7])
 def test_without_a_critic_the_kl_is_summed_into_the_return_before_the_baseline(beta):
     # Whole returns: row 0: 3 - beta (0.5 - 0.25); row 1: 4 - beta (-1 + 2). RLOO: each less the other.
-    ppo = PPO.model_copy(update={"estimator": Rloo()})
-    experience, stats = golden(ppo, computed=replace(computed(), values=None), kl_coefficient=beta)
+    online = PPO.model_copy(update={"estimator": Rloo()})
+    experience, stats = golden(online, computed=replace(computed(), values=None), kl_coefficient=beta)
     difference = 4 - beta - (3 - 0.25 * beta)
     expected = [[0, 0, -difference, -difference, 0], [0, difference, 0, 0, difference], [0] * 5]
     torch.testing.assert_close(experience.advantages, torch.tensor(expected))
@@ -170,12 +170,12 @@ def experience_of_three_and_a_cut_one(mask_truncated, **changes):
     """Scores 1, 2, 6 and -9; the policy is the reference."""
     trajectories = three_and_a_cut_one()
     same = torch.where(trajectories.action_mask, -1.0, NAN)
-    ppo = PpoSettings(
+    online = OnlineSettings(
         estimator=Rloo(), shaping=ShapingSettings(clip=None), mask_truncated=mask_truncated, loss_mean="response"
     ).model_copy(update=changes)
-    values = torch.where(trajectories.action_mask, 0.5, NAN) if isinstance(ppo.estimator, Gae) else None
+    values = torch.where(trajectories.action_mask, 0.5, NAN) if isinstance(online.estimator, Gae) else None
     computed = LogprobsAndValues(logprobs=same, ref_logprobs=same, values=values)
-    return make_experience(trajectories, torch.tensor([1.0, 2.0, 6.0, -9.0]), computed, ppo, 0.1, 3, 64)[:2]
+    return make_experience(trajectories, torch.tensor([1.0, 2.0, 6.0, -9.0]), computed, online, 0.1, 3, 64)[:2]
 
 
 def test_cut_responses_are_left_out_and_out_of_their_groups_mean():
@@ -214,15 +214,15 @@ def test_what_is_left_out_is_measured_all_the_same():
 def test_a_step_whose_responses_are_all_cut_teaches_nothing():
     cut = [rollout([5], [7, 7], [-1.0] * 2, [True] * 2, "length")] * 2
     same = torch.full((2, 3), -1.0)
-    ppo = PpoSettings(estimator=Rloo(), mask_truncated=True)
+    online = OnlineSettings(estimator=Rloo(), mask_truncated=True)
     computed = LogprobsAndValues(logprobs=same, ref_logprobs=same, values=None)
-    experience, *_ = make_experience(collate_rollouts(cut, 0), torch.tensor([1.0, 2.0]), computed, ppo, 0.1, 3, 64)
+    experience, *_ = make_experience(collate_rollouts(cut, 0), torch.tensor([1.0, 2.0]), computed, online, 0.1, 3, 64)
     assert experience.advantages.abs().sum() == 0 and experience.loss_weights.sum() == 0
 
 
 def test_kl_in_the_loss_leaves_the_reward_alone():
-    ppo = PPO.model_copy(update={"estimator": Rloo(), "kl": FixedKl(place="loss", estimate="k3")})
-    experience, stats = golden(ppo, computed=replace(computed(), values=None), kl_coefficient=0.3)
+    online = PPO.model_copy(update={"estimator": Rloo(), "kl": FixedKl(place="loss", estimate="k3")})
+    experience, stats = golden(online, computed=replace(computed(), values=None), kl_coefficient=0.3)
     expected = torch.tensor([[0, 0, -1.0, -1, 0], [0, 1, 0, 0, 1], [0] * 5])
     torch.testing.assert_close(experience.advantages, expected)
     assert experience.kl.coefficient == 0.3
@@ -258,7 +258,7 @@ def test_a_batch_of_empty_responses_only_is_all_zero_and_finite():
         collate_rollouts(empty, 0),
         torch.tensor([1.0, 2.0]),
         nothing,
-        PpoSettings(),
+        OnlineSettings(),
         kl_coefficient=0.1,
         learner_version=3,
         max_tokens=64,

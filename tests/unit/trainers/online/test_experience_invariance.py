@@ -15,7 +15,7 @@ from plumbob.configs.settings.algorithms import (
     ReinforcePlusPlusBaseline,
     Rloo,
 )
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.online.experience import LogprobsAndValues, make_experience
 from plumbob.trainers.online.trajectories import Trajectories
 
@@ -57,7 +57,7 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
     num_rows, width, padding = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 8)), data.draw(st.integers(0, 3))
     trajectories, scores, forward = random_batch(data.draw, num_rows, width)
     order = torch.tensor(data.draw(st.permutations(range(num_rows))))
-    ppo = PpoSettings(estimator=estimator, loss_mean=data.draw(st.sampled_from(["token", "response"])))
+    online = OnlineSettings(estimator=estimator, loss_mean=data.draw(st.sampled_from(["token", "response"])))
 
     turn_reward_scale = data.draw(st.sampled_from([0.0, 0.5]))
 
@@ -78,9 +78,11 @@ def test_order_of_rows_and_amount_and_side_of_padding_change_nothing(estimator, 
     assert forward.values is not None
     numbers = (forward.logprobs, forward.ref_logprobs, forward.values)
     wide_forward = LogprobsAndValues(*(padded(tensor, NAN) for tensor in numbers))
-    narrow_result, narrow_stats, _ = make_experience(trajectories, scores, forward, ppo, 0.1, 3, 64, turn_reward_scale)
+    narrow_result, narrow_stats, _ = make_experience(
+        trajectories, scores, forward, online, 0.1, 3, 64, turn_reward_scale
+    )
     wide_result, wide_stats, _ = make_experience(
-        permuted(wide, order), scores[order], permuted(wide_forward, order), ppo, 0.1, 3, 64, turn_reward_scale
+        permuted(wide, order), scores[order], permuted(wide_forward, order), online, 0.1, 3, 64, turn_reward_scale
     )
     for name, expected in tensors(narrow_result).items():
         found = turned_back(tensors(wide_result)[name])

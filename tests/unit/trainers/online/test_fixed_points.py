@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import (
     DrGrpo,
     Estimator,
@@ -28,7 +28,7 @@ from plumbob.configs.settings.algorithms import (
 )
 from plumbob.configs.settings.offline_objectives import DpoLoss
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.data.tokenization import PairBatch, TokenSequence, collate
 from plumbob.reward.scorer import Score
@@ -38,8 +38,8 @@ from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.learner.lr_schedule import learning_rate_scale
 from plumbob.trainers.offline.dpo import dpo_loss_terms, pair_logprobs, step_batch
 from plumbob.trainers.online.collection.collector import StepResponses
-from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions, ppo_loss_terms
-from plumbob.trainers.online.ppo import learn
+from plumbob.trainers.online.objective import TrajectoryBatch, forward_actions, online_loss_terms
+from plumbob.trainers.online.online_loop import learn
 from plumbob.verify.local_learner import OneRank
 from tests.support.learner_ranks import LearnerCase, Ranks, tiny_learner, write_tiny_llama
 
@@ -110,8 +110,8 @@ def draw(learner: Learner, num: int, version: int, random: np.random.Generator) 
     return StepResponses(tuple(rollouts), tuple(scores), (), 1, 0)
 
 
-def ppo_settings(estimator: Estimator, num_steps: int, num_samples: int) -> PpoSettings:
-    return PpoSettings(
+def ppo_settings(estimator: Estimator, num_steps: int, num_samples: int) -> OnlineSettings:
+    return OnlineSettings(
         learning_rate=3e-3,
         schedule="linear",
         num_steps=num_steps,
@@ -126,12 +126,12 @@ def ppo_settings(estimator: Estimator, num_steps: int, num_samples: int) -> PpoS
 def run_ppo_to_its_end(
     case: LearnerCase, estimator: Estimator, num_steps: int, num_samples: int
 ) -> tuple[float, float, float]:
-    ppo = ppo_settings(estimator, num_steps, num_samples)
-    learner = tiny_learner(case, ppo, ppo_loss_terms(ppo, 1.0))
+    online = ppo_settings(estimator, num_steps, num_samples)
+    learner = tiny_learner(case, online, online_loss_terms(online, 1.0))
     # No more of a run is read than these.
     reward = ScorerSettings(model="rewards are exact")
-    run: Any = SimpleNamespace(ppo=ppo, rollout=RolloutSettings(), reward=reward, seed=0)
-    assert set(vars(run)) <= set(PpoRun.model_fields)
+    run: Any = SimpleNamespace(online=online, rollout=RolloutSettings(), reward=reward, seed=0)
+    assert set(vars(run)) <= set(OnlineRun.model_fields)
     state: Any = SimpleNamespace(step=0, kl_coefficient=BETA, replayed=None, trusts_sampler=True)
     record: Any = SimpleNamespace(phase=lambda name: nullcontext(), record_update=lambda *_: None)
     learners: Any = OneRank(learner)
@@ -157,7 +157,7 @@ def sequences(responses: Sequence[int]) -> list[TokenSequence]:
 
 
 def run_dpo_to_its_end(case: LearnerCase, num_steps: int) -> tuple[float, float, float]:
-    settings = PpoSettings(learning_rate=5e-3, schedule="linear")
+    settings = OnlineSettings(learning_rate=5e-3, schedule="linear")
     learner = tiny_learner(case, settings, dpo_loss_terms(DpoLoss(beta=BETA)))
     chosen, rejected = zip(*exact_pairs(), strict=True)
     pairs = PairBatch(collate(sequences(chosen), EOS), collate(sequences(rejected), EOS))

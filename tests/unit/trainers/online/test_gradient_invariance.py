@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from plumbob.configs.settings.algorithms import Cispo, Distillation, FixedKl, Grpo, Gspo
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.models.policy import PolicyModel
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.online.experience import learns_whole_kl
@@ -33,24 +33,24 @@ NO_CLIP = 1e6
 """What is clipped to one norm hides a factor that the whole gradient has."""
 OBJECTIVES = {
     "critic, mean over tokens": PPO.model_copy(update={"max_grad_norm": NO_CLIP}),
-    "no critic, mean over responses, k3 in the loss": PpoSettings(
+    "no critic, mean over responses, k3 in the loss": OnlineSettings(
         learning_rate=1e-3,
         max_grad_norm=NO_CLIP,
         estimator=Grpo(),
         loss_mean="response",
         kl=FixedKl(place="loss", estimate="k3"),
     ),
-    "one ratio a response": PpoSettings(
+    "one ratio a response": OnlineSettings(
         learning_rate=1e-3,
         max_grad_norm=NO_CLIP,
         estimator=Grpo(),
         loss_mean="response",
         policy_loss=Gspo(clip_range=0.3, clip_range_high=0.5),
     ),
-    "weighted log-probs": PpoSettings(
+    "weighted log-probs": OnlineSettings(
         learning_rate=1e-3, max_grad_norm=NO_CLIP, estimator=Grpo(), policy_loss=Cispo(cap=1.2)
     ),
-    "the whole KL to two teachers": PpoSettings(
+    "the whole KL to two teachers": OnlineSettings(
         learning_rate=1e-3, max_grad_norm=NO_CLIP, estimator=Distillation(), kl=FixedKl(coefficient=0.0)
     ),
 }
@@ -58,12 +58,12 @@ Gradient = dict[str, np.ndarray]
 
 
 def gradient(
-    case: LearnerCase, ppo: PpoSettings, order: list[int], num_padding: int, on_left: bool = False
+    case: LearnerCase, online: OnlineSettings, order: list[int], num_padding: int, on_left: bool = False
 ) -> Gradient:
     """Ten times Adam's first moment after one step: the gradient, whole on every rank, of six of the ragged rows."""
-    teachers = (case.folder, case.folder.parent / "teacher") if learns_whole_kl(ppo.estimator) else ()
-    learner = tiny_learner(replace(case, teachers=teachers), ppo)
-    batch = padded(ragged_experience(ppo).rows(np.array(order)), num_padding, on_left)
+    teachers = (case.folder, case.folder.parent / "teacher") if learns_whole_kl(online.estimator) else ()
+    learner = tiny_learner(replace(case, teachers=teachers), online)
+    batch = padded(ragged_experience(online).rows(np.array(order)), num_padding, on_left)
     learner.update(batch, PLAN)
     return {name: 10 * value for name, value in numpy_state(learner).items() if name.startswith("exp_avg.")}
 
@@ -78,7 +78,7 @@ def teacher(llama: Path) -> None:
 def expected(one_rank: Ranks, llama: Path) -> dict[str, Gradient]:
     """One rank, ZeRO 0, all rows at once, without further padding."""
     rows = list(range(NUM_ROWS))
-    return {name: one_rank.run(gradient, LearnerCase(llama), ppo, rows, 0)[0] for name, ppo in OBJECTIVES.items()}
+    return {name: one_rank.run(gradient, LearnerCase(llama), online, rows, 0)[0] for name, online in OBJECTIVES.items()}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -19,7 +19,7 @@ from plumbob.configs.settings.metrics.monitors import (
     SamplerGapSettings,
     StandstillSettings,
 )
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.online.monitors import Alarm, Monitors, Trend, monitor_result, trend
 from plumbob.trainers.online.step_metrics import StepMetrics
 
@@ -41,37 +41,37 @@ def steps(num_steps: int, **series: list[float]) -> list[StepMetrics]:
     return [StepMetrics.from_disk(line) for line in lines]
 
 
-def seen(found: Sequence[StepMetrics], ppo: PpoSettings) -> Monitors:
-    monitors = Monitors(ppo)
+def seen(found: Sequence[StepMetrics], online: OnlineSettings) -> Monitors:
+    monitors = Monitors(online)
     for step in found:
         monitors.observe(step)
     return monitors
 
 
-def alarms(found: Sequence[StepMetrics], ppo: PpoSettings) -> list[Alarm]:
+def alarms(found: Sequence[StepMetrics], online: OnlineSettings) -> list[Alarm]:
     """What shows at the last step."""
-    return list(seen(found, ppo).alarms)
+    return list(seen(found, online).alarms)
 
 
-def has_stopped(found: Sequence[StepMetrics], ppo: PpoSettings) -> bool:
-    return seen(found, ppo).has_stopped
+def has_stopped(found: Sequence[StepMetrics], online: OnlineSettings) -> bool:
+    return seen(found, online).has_stopped
 
 
-def episodes(found: Sequence[StepMetrics], ppo: PpoSettings) -> list[Alarm]:
-    monitors, alarms = Monitors(ppo), []
+def episodes(found: Sequence[StepMetrics], online: OnlineSettings) -> list[Alarm]:
+    monitors, alarms = Monitors(online), []
     for step in found:
         monitors.observe(step)
         alarms += monitors.new_alarms
     return alarms
 
 
-def settings(**monitors: MonitorSettings) -> PpoSettings:
+def settings(**monitors: MonitorSettings) -> OnlineSettings:
     """Two optimizer steps a step: 2 epochs of 32 samples in minibatches of 32."""
-    return PpoSettings(num_epochs=2, monitors=MonitoringSettings(**monitors))  # type: ignore[arg-type]
+    return OnlineSettings(num_epochs=2, monitors=MonitoringSettings(**monitors))  # type: ignore[arg-type]
 
 
-def names(found: Sequence[StepMetrics], ppo: PpoSettings) -> list[tuple[str, int]]:
-    return [(alarm.name, alarm.step) for alarm in episodes(found, ppo)]
+def names(found: Sequence[StepMetrics], online: OnlineSettings) -> list[tuple[str, int]]:
+    return [(alarm.name, alarm.step) for alarm in episodes(found, online)]
 
 
 def test_the_slope_and_its_standard_error_are_those_of_least_squares() -> None:
@@ -104,13 +104,13 @@ def test_a_sampler_of_another_policy_is_told_and_may_end_the_run() -> None:
 
 def test_kl_says_so_once_for_each_episode() -> None:
     kl = [4.0, 6.0, 7.0, 5.0, 5.5]
-    ppo = settings(kl=KlMonitorSettings(bound=5.0))
-    found = episodes(steps(5, kl=kl), ppo)
+    online = settings(kl=KlMonitorSettings(bound=5.0))
+    found = episodes(steps(5, kl=kl), online)
     # Above 5 from step 2 to 3, not at 4, where it is 5, and again at 5.
     assert [(alarm.name, alarm.step, alarm.stops) for alarm in found] == [("kl", 2, False), ("kl", 5, False)]
-    assert found[0].message == "KL 6.00 is above ppo.monitors.kl.bound=5"
-    assert [alarm.name for alarm in alarms(steps(3, kl=kl), ppo)] == ["kl"]
-    assert seen(steps(3, kl=kl), ppo).new_alarms == ()
+    assert found[0].message == "KL 6.00 is above online.monitors.kl.bound=5"
+    assert [alarm.name for alarm in alarms(steps(3, kl=kl), online)] == ["kl"]
+    assert seen(steps(3, kl=kl), online).new_alarms == ()
 
 
 def test_an_action_may_stop_the_run_or_look_away() -> None:
@@ -122,78 +122,82 @@ def test_an_action_may_stop_the_run_or_look_away() -> None:
 def test_over_optimisation_is_reward_up_and_gold_reward_down() -> None:
     # Over steps 1 to 4 the slopes are 0.8 and -0.8 with the standard error worked out above: 1.886 of them.
     up, down = [1.0, 3.0, 2.0, 4.0], [4.0, 2.0, 3.0, 1.0]
-    ppo = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.88))
-    assert names(steps(4, reward=up, gold_reward=down), ppo) == [("over_optimisation", 4)]
-    (alarm,) = alarms(steps(4, reward=up, gold_reward=down), ppo)
+    online = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.88))
+    assert names(steps(4, reward=up, gold_reward=down), online) == [("over_optimisation", 4)]
+    (alarm,) = alarms(steps(4, reward=up, gold_reward=down), online)
     assert "rose by 0.8 a step" in alarm.message and "fell by 0.8" in alarm.message
     for reward, judged in ((up, up), (down, down), (down, up), (up, [2.0] * 4)):
-        assert alarms(steps(4, reward=reward, gold_reward=judged), ppo) == []
+        assert alarms(steps(4, reward=reward, gold_reward=judged), online) == []
     strict = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.89))
     assert alarms(steps(4, reward=up, gold_reward=down), strict) == []
     # One step fewer than the window, or no gold reward: nothing is known.
-    assert alarms(steps(3, reward=up, gold_reward=down), ppo) == []
+    assert alarms(steps(3, reward=up, gold_reward=down), online) == []
     alone = [replace(step, gold_reward=None) for step in steps(4, reward=up)]
-    assert alarms(alone, ppo) == []
+    assert alarms(alone, online) == []
 
 
 def test_over_optimisation_is_of_the_last_steps_alone() -> None:
-    ppo = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.88))
+    online = settings(over_optimisation=OverOptimisationSettings(window=4, num_errors=1.88))
     # Before the window the gold reward rose steeply and the reward fell; in it they are as above.
     reward, judged = [90.0, 60.0, 30.0, 0.0, 1.0, 3.0, 2.0, 4.0], [0.0, 30.0, 60.0, 90.0, 4.0, 2.0, 3.0, 1.0]
-    assert [alarm.name for alarm in alarms(steps(8, reward=reward, gold_reward=judged), ppo)] == ["over_optimisation"]
+    assert [alarm.name for alarm in alarms(steps(8, reward=reward, gold_reward=judged), online)] == [
+        "over_optimisation"
+    ]
 
 
 def test_collapse_is_entropy_far_below_the_first_steps() -> None:
-    ppo = settings(collapse=CollapseSettings(window=3, min_entropy_share=0.5))
+    online = settings(collapse=CollapseSettings(window=3, min_entropy_share=0.5))
     # First three: mean 3. Last three of six: 1.5, not below half; of seven: (2 + 1.5 + 0.9) / 3 = 1.467.
     entropy = [2.0, 3.0, 4.0, 1.0, 2.0, 1.5, 0.9]
-    assert names(steps(7, entropy=entropy), ppo) == [("collapse", 7)]
+    assert names(steps(7, entropy=entropy), online) == [("collapse", 7)]
 
 
 def test_collapse_is_responses_that_repeat_each_other() -> None:
-    ppo = settings(collapse=CollapseSettings(window=3, max_repeated_rise=0.25))
+    online = settings(collapse=CollapseSettings(window=3, max_repeated_rise=0.25))
     # First three: mean 0.1. Last three of six: (0.1 + 0.4 + 0.4) / 3 = 0.3, which is 0.2 more; of seven: 0.4.
     repeated = [0.0, 0.1, 0.2, 0.1, 0.4, 0.4, 0.4]
-    assert names(steps(7, repeated_share=repeated), ppo) == [("collapse", 7)]
+    assert names(steps(7, repeated_share=repeated), online) == [("collapse", 7)]
 
 
 def test_length_gaming_is_length_and_reward_together() -> None:
-    ppo = settings(length_gaming=LengthGamingSettings(window=3, max_growth=1.5))
+    online = settings(length_gaming=LengthGamingSettings(window=3, max_growth=1.5))
     # From a mean of 10 to 15 at step 6, which is not above 1.5 times, and to 16 at step 7.
     tokens = [9.0, 10.0, 11.0, 14.0, 15.0, 16.0, 17.0]
-    assert names(steps(7, answer_tokens_mean=tokens, reward=[0, 0, 0, 1, 1, 1, 1]), ppo) == [("length_gaming", 7)]
-    assert names(steps(7, answer_tokens_mean=tokens, reward=[0, 0, 0, -1, -1, -1, -1]), ppo) == []
+    assert names(steps(7, answer_tokens_mean=tokens, reward=[0, 0, 0, 1, 1, 1, 1]), online) == [("length_gaming", 7)]
+    assert names(steps(7, answer_tokens_mean=tokens, reward=[0, 0, 0, -1, -1, -1, -1]), online) == []
 
 
 @pytest.mark.parametrize("name", ["policy_grad_norm", "update_kl"])
 def test_standstill_is_no_gradient_or_no_distance(name: str) -> None:
-    ppo = settings(standstill=StandstillSettings(window=3))
+    online = settings(standstill=StandstillSettings(window=3))
     moving = QUIET[name]
-    assert names(steps(5, **{name: [moving, 0.0, 0.0, 0.0, moving]}), ppo) == [("standstill", 4)]
-    assert names(steps(5, **{name: [0.0, 0.0, moving, 0.0, 0.0]}), ppo) == []
+    assert names(steps(5, **{name: [moving, 0.0, 0.0, 0.0, moving]}), online) == [("standstill", 4)]
+    assert names(steps(5, **{name: [0.0, 0.0, moving, 0.0, 0.0]}), online) == []
     # A learning rate below a tenth of the highest, as at the end of a schedule, excuses it.
     rates = [1.0, 0.5, 0.09, 0.0, 0.0]
-    assert names(steps(5, **{name: [moving, 0.0, 0.0, 0.0, 0.0], "learning_rate": rates}), ppo) == []
+    assert names(steps(5, **{name: [moving, 0.0, 0.0, 0.0, 0.0], "learning_rate": rates}), online) == []
 
 
 def test_a_single_optimizer_step_has_no_distance_to_speak_of() -> None:
     still = steps(5, update_kl=[0.0] * 5)
     monitors = MonitoringSettings(standstill=StandstillSettings(window=3))
-    assert alarms(still, PpoSettings(num_epochs=1, monitors=monitors)) == []
+    assert alarms(still, OnlineSettings(num_epochs=1, monitors=monitors)) == []
     # 32 prompts in minibatches of 16 are two.
-    assert [alarm.name for alarm in alarms(still, PpoSettings(minibatch_size=16, monitors=monitors))] == ["standstill"]
+    assert [alarm.name for alarm in alarms(still, OnlineSettings(minibatch_size=16, monitors=monitors))] == [
+        "standstill"
+    ]
 
 
 def test_the_summary_has_every_episode_and_says_what_stopped_the_run() -> None:
-    ppo = settings(kl=KlMonitorSettings(bound=5.0, action="stop"), length_gaming=LengthGamingSettings(action="off"))
+    online = settings(kl=KlMonitorSettings(bound=5.0, action="stop"), length_gaming=LengthGamingSettings(action="off"))
     kl = [4.0, 6.0]
-    assert not has_stopped(steps(1, kl=kl), ppo) and has_stopped(steps(2, kl=kl), ppo)
-    found = monitor_result(steps(2, kl=kl), ppo).as_dict()
-    message = "KL 6.00 is above ppo.monitors.kl.bound=5"
+    assert not has_stopped(steps(1, kl=kl), online) and has_stopped(steps(2, kl=kl), online)
+    found = monitor_result(steps(2, kl=kl), online).as_dict()
+    message = "KL 6.00 is above online.monitors.kl.bound=5"
     assert found["monitors"] == [{"name": "kl", "step": 2, "message": message}]
     assert found["stopped_at_step"] == 2
     (note,) = found["notes"]
-    assert "after step 2 of 50" in note and "ppo.monitors.kl.action=stop" in note and message in note
+    assert "after step 2 of 50" in note and "online.monitors.kl.action=stop" in note and message in note
     # With a warning alone the run goes on.
     assert monitor_result(steps(2, kl=kl), settings(kl=KlMonitorSettings(bound=5.0))).as_dict() == {
         "monitors": [{"name": "kl", "step": 2, "message": message}],
@@ -203,8 +207,8 @@ def test_the_summary_has_every_episode_and_says_what_stopped_the_run() -> None:
 
 def cost_of_a_step(num_steps: int) -> tuple[int, int]:
     """Bytes that the monitors keep after so many steps, and the calls that one more costs."""
-    ppo, calls = settings(), 0
-    monitors = Monitors(ppo)
+    online, calls = settings(), 0
+    monitors = Monitors(online)
     quiet = steps(1)[0]
     for _ in range(num_steps):
         monitors.observe(quiet)

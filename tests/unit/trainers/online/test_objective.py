@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from plumbob.configs.settings.algorithms import FixedKl, Gae, Rloo
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
-from plumbob.trainers.online.objective import ppo_loss_terms, rows_to_probe
+from plumbob.trainers.online.objective import online_loss_terms, rows_to_probe
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
 
 # Responses of two tokens, of one and of none; at the policy as it was, so that every ratio is 1.
@@ -34,8 +34,10 @@ def experience(mean: str) -> Experience:
 
 
 def test_without_a_critic_there_is_one_pass():
-    assert [p.role for p in ppo_loss_terms(PpoSettings(), 1.0)] == ["policy", "value"]
-    assert [p.role for p in ppo_loss_terms(PpoSettings(estimator=Rloo(), samples_per_prompt=2), 1.0)] == ["policy"]
+    assert [p.role for p in online_loss_terms(OnlineSettings(), 1.0)] == ["policy", "value"]
+    assert [p.role for p in online_loss_terms(OnlineSettings(estimator=Rloo(), samples_per_prompt=2), 1.0)] == [
+        "policy"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_without_a_critic_there_is_one_pass():
     ],
 )
 def test_the_policys_pass_by_hand(mean, count, slopes):
-    (policy,) = ppo_loss_terms(PpoSettings(estimator=Rloo(), loss_mean=mean), 1.0)
+    (policy,) = online_loss_terms(OnlineSettings(estimator=Rloo(), loss_mean=mean), 1.0)
     logprobs = LOGPROBS.clone().requires_grad_()
     sums = policy.loss_sum(lambda *_: logprobs, experience(mean))
     sums.loss.backward()
@@ -58,7 +60,7 @@ def test_the_policys_pass_by_hand(mean, count, slopes):
 
 def test_the_squared_gap_by_hand():
     # Tokens of weight 1/2, 1/2 and 1, off by 0.1, -0.2 and 0.3: 0.005 + 0.02 + 0.09 over two responses.
-    (policy,) = ppo_loss_terms(PpoSettings(estimator=Rloo(), loss_mean="response"), 1.0)
+    (policy,) = online_loss_terms(OnlineSettings(estimator=Rloo(), loss_mean="response"), 1.0)
     off = torch.tensor([[9.0, 0.1, -0.2], [9.0, 0.3, 9.0], [9.0, 9.0, 9.0]])
     batch = experience("response")
     found = policy.loss_sum(lambda *_: LOGPROBS + off, batch).statistics[SQUARED_GAP]
@@ -90,7 +92,7 @@ def test_kl_in_the_loss_has_the_steps_coefficient_and_the_policys_weights():
     value = {"k2": math.log(2) ** 2 / 2, "k3": math.log(2) - 0.5}
     for kind in ("k2", "k3"):
         kl = FixedKl(place="loss", estimate=kind, coefficient=0.1)
-        (policy,) = ppo_loss_terms(PpoSettings(estimator=Rloo(), loss_mean="response", kl=kl), 1.0)
+        (policy,) = online_loss_terms(OnlineSettings(estimator=Rloo(), loss_mean="response", kl=kl), 1.0)
         logprobs = LOGPROBS.clone().requires_grad_()
         reference = torch.where(MASK, -1 - math.log(2), float("nan"))
         batch = replace(experience("response"), kl=LossKl(reference, 0.8))
@@ -104,7 +106,7 @@ def test_kl_in_the_loss_has_the_steps_coefficient_and_the_policys_weights():
 
 def test_the_critics_pass_by_hand():
     # V - R = 0.5, -1 and 2; by response the first two weigh a half.
-    _, critic = ppo_loss_terms(PpoSettings(estimator=Gae(value_clip_range=None), loss_mean="response"), 1.0)
+    _, critic = online_loss_terms(OnlineSettings(estimator=Gae(value_clip_range=None), loss_mean="response"), 1.0)
     values = torch.tensor([[9.0, 0.5, 0.0], [9.0, 2.0, 9.0], [9.0, 9.0, 9.0]], requires_grad=True)
     returns = torch.tensor([[0, 0.0, 1.0], [0, 0.0, 0], [0, 0, 0]])
     batch = replace(experience("response"), critic=CriticTargets(torch.zeros(3, 3), returns))

@@ -10,7 +10,7 @@ import pytest
 
 from plumbob.rollout.token_numbers import td_errors
 from tests.support.learner_ranks import Ranks
-from tests.support.ppo_loop import NUM_STEPS, SamplerFault, play
+from tests.support.online_steps import NUM_STEPS, SamplerFault, play
 from tests.support.small_run import Left
 from tests.support.tiny_policy import write_policy
 

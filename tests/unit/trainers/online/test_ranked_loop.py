@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import BestOfN, DynamicSamplingSettings, OnlineDpo
 from plumbob.core.errors import NotFinite
 from plumbob.data.tokenization import TokenSequence
@@ -15,16 +15,16 @@ from plumbob.trainers.forgetting.replay import WithReplay
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.online.experience import Experience
 from plumbob.trainers.online.objectives.ranked_responses import ResponsePairs
-from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
-from plumbob.trainers.online.ppo_input import PpoInput
-from tests.support.ppo_world import PROMPTS, FakePpoWorld, play, settings
+from plumbob.trainers.online.online_input import OnlineInput
+from plumbob.trainers.online.online_loop import OnlineState, OnlineWorkers, run_online, run_online_asynchronous
+from tests.support.online_world import PROMPTS, FakeOnlineWorld, play, settings
 
 GROUP = 3
 ESTIMATORS = [BestOfN(), OnlineDpo()]
 IN_ROUNDS = {"dynamic_sampling": DynamicSamplingSettings(max_rounds=3)}
 
 
-def ranked(estimator: BestOfN | OnlineDpo, **changes: Any) -> PpoRun:
+def ranked(estimator: BestOfN | OnlineDpo, **changes: Any) -> OnlineRun:
     """Two prompts a step, of which those of an even number have responses that earn 0, 1 and 2 more."""
     return settings(estimator=estimator, samples_per_prompt=GROUP, minibatch_size=2 * GROUP, **changes)
 
@@ -52,7 +52,7 @@ def test_a_step_is_learnt_as_the_best_of_each_group(tmp_path: Path) -> None:
     assert {float(batch.advantages.sum()) for batch in world.batches} <= {0.0, 1.0, 2.0}
 
 
-@pytest.mark.parametrize("loop", [run_ppo, run_ppo_asynchronous])
+@pytest.mark.parametrize("loop", [run_online, run_online_asynchronous])
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: estimator.kind)
 @pytest.mark.parametrize(
     "changes", [{}, {"dynamic_sampling": DynamicSamplingSettings(max_rounds=3)}], ids=["", "rounds"]
@@ -75,12 +75,12 @@ def tokens(batch: Any) -> Any:
 
 def test_a_loss_that_is_not_finite_names_the_prompt_of_its_group(tmp_path: Path) -> None:
     run = ranked(OnlineDpo(), num_steps=1)
-    world: Any = FakePpoWorld(None, 1)
+    world: Any = FakeOnlineWorld(None, 1)
     world.broken_rows = (1,)
-    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
+    state = OnlineState(run, OnlineInput(PROMPTS, 0, ()))
     second = r"the rows are [345] \(prompt p\d\)"
     with pytest.raises(NotFinite, match=second) as caught:
-        run_ppo(run, 0, state, PpoWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
+        run_online(run, 0, state, OnlineWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
     # Row 1 is the second prompt's pair, named after its best response: one of the last three of the six.
     assert f"prompt {world.requests[GROUP].prompt_id})" in str(caught.value)
 
@@ -88,9 +88,9 @@ def test_a_loss_that_is_not_finite_names_the_prompt_of_its_group(tmp_path: Path)
 def test_text_is_replayed_beside_each_pair(tmp_path: Path) -> None:
     block = TokenSequence(np.arange(3, dtype=np.int32), np.ones(3, np.bool_))
     run = ranked(OnlineDpo(), num_steps=1)
-    world: Any = FakePpoWorld(None, 1)
-    state = PpoState(run, PpoInput(PROMPTS, 0, (), replayed=PackedText((block,), 0, ())))
-    run_ppo(run, 0, state, PpoWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
+    world: Any = FakeOnlineWorld(None, 1)
+    state = OnlineState(run, OnlineInput(PROMPTS, 0, (), replayed=PackedText((block,), 0, ())))
+    run_online(run, 0, state, OnlineWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
     (batch,) = world.batches
     assert isinstance(batch, WithReplay) and batch.replayed.input_ids.tolist() == [[0, 1, 2]] * 2
     assert batch.rows(np.array([1])).batch.num_rows == 1

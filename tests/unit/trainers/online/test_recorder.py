@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plumbob.configs.settings.algorithms import Distillation, Estimator, Gae, Rloo
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.reward.scorer import Score
 from plumbob.rollout.journal import JournalRow
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn, Rollout, SampleRequest
@@ -46,7 +46,7 @@ RESPONSES = StepResponses(
 def rows_of(computed: LogprobsAndValues, estimator: Estimator) -> list[JournalRow]:
     """Of `RESPONSES`, after an update that measured no tokens."""
     trajectories, scores = collate_rollouts(RESPONSES.rollouts, 0), torch.tensor([1.0, 2.0, 3.0])
-    made = make_experience(trajectories, scores, computed, PpoSettings(estimator=estimator), 0.1, 4, 8)
+    made = make_experience(trajectories, scores, computed, OnlineSettings(estimator=estimator), 0.1, 4, 8)
     learnt = train_rows(estimator, made.experience, computed, trajectories.groups)
     return journal_rows(
         RESPONSES, computed, StepUpdate(made.experience, CombinedScores(scores, {}), made.earned, learnt, {})
@@ -76,15 +76,17 @@ def test_a_step_says_what_nothing_was_learnt_from() -> None:
     stats = ExperienceStats(
         **{field.name: 0 for field in fields(ExperienceStats)} | {"num_empty": 2, "missing_eos_share": 1.0}
     )
-    left_out = list(step_notes(RESPONSES, stats, PpoSettings(mask_truncated=True)))
+    left_out = list(step_notes(RESPONSES, stats, OnlineSettings(mask_truncated=True)))
     assert [note.partition(",")[0] for note in left_out] == [
         "2 responses are empty and carry no signal",
         "no response ended",
     ]
-    assert len(list(step_notes(RESPONSES, stats, PpoSettings()))) == 1
+    assert len(list(step_notes(RESPONSES, stats, OnlineSettings()))) == 1
     one_ended = replace(stats, missing_eos_share=0.99)
-    assert len(list(step_notes(RESPONSES, one_ended, PpoSettings(mask_truncated=True)))) == 1
-    (flat,) = step_notes(replace(RESPONSES, num_flat=3), replace(stats, num_empty=0), PpoSettings(prompts_per_step=8))
+    assert len(list(step_notes(RESPONSES, one_ended, OnlineSettings(mask_truncated=True)))) == 1
+    (flat,) = step_notes(
+        replace(RESPONSES, num_flat=3), replace(stats, num_empty=0), OnlineSettings(prompts_per_step=8)
+    )
     assert flat.startswith("after 2 rounds, 3 of 8 prompts still have responses that the scorer rewards alike")
 
 
@@ -96,7 +98,7 @@ def test_a_step_says_where_an_environment_failed() -> None:
     dropped = tuple((rollout, RESPONSES.scores[0]) for rollout in others)
     responses = replace(RESPONSES, rollouts=(kept,), scores=RESPONSES.scores[:1], dropped=dropped)
     stats = ExperienceStats(**{field.name: 0 for field in fields(ExperienceStats)})
-    assert list(step_notes(responses, stats, PpoSettings())) == [
+    assert list(step_notes(responses, stats, OnlineSettings())) == [
         "the environment failed in 2 of 3 episodes (1 x time-out, 1 x KeyError), in the first of them for "
         "time-out: step took"
     ]

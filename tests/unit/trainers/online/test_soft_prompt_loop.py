@@ -7,7 +7,7 @@ import pytest
 from plumbob.configs.settings.tuning.any_tuning import AnyPromptTuning
 from plumbob.configs.settings.tuning.soft_prompts import PrefixTuning, PromptTuning, PTuning
 from tests.support.learner_ranks import Ranks
-from tests.support.ppo_loop import NUM_STEPS, play
+from tests.support.online_steps import NUM_STEPS, play
 from tests.support.small_run import Left, tensors_of
 from tests.support.tiny_policy import write_policy
 

@@ -3,7 +3,7 @@
 import pytest
 
 from plumbob.configs.load_run import load_eval, load_run
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.core.errors import UserError
 from plumbob.reward.open_scorer import open_scorer
 from plumbob.reward.scorer import ScoreRequest
@@ -18,21 +18,21 @@ LENGTH = "{kind: length, max: 5}"
     ("parts", "others", "expected"),
     [
         (f"[{ENVIRONMENT}]", [], 0.5),
-        (f"[{LENGTH}, {ENVIRONMENT}]", ["ppo.shaping.scale=3"], 1.5),
+        (f"[{LENGTH}, {ENVIRONMENT}]", ["online.shaping.scale=3"], 1.5),
         (f"[{LENGTH}]", [], 0.0),
         # Its place in its group counts then, and not by how much.
-        (f"[{LENGTH}, {ENVIRONMENT}]", ["ppo.combine_parts=standardised", "ppo.samples_per_prompt=2"], 0.0),
+        (f"[{LENGTH}, {ENVIRONMENT}]", ["online.combine_parts=standardised", "online.samples_per_prompt=2"], 0.0),
     ],
 )
 def test_by_its_weight_and_the_scale(parts: str, others: list[str], expected: float) -> None:
     run = load_run("ppo", [*GIVEN, f"reward.parts={parts}", *others])
-    assert isinstance(run, PpoRun)
+    assert isinstance(run, OnlineRun)
     assert turn_reward_scale(run) == expected
 
 
 def test_the_part_is_what_all_turns_earned() -> None:
     run = load_run("ppo", [*GIVEN, f"reward.parts=[{ENVIRONMENT}]"])
-    assert isinstance(run, PpoRun)
+    assert isinstance(run, OnlineRun)
     scorer = open_scorer(run.reward.reward, "cpu")
     (score,) = scorer.score([ScoreRequest("a", "b", episode_reward=-3.0)])
     assert score.total == -1.5 and score.parts == {"environment": -3.0}

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from plumbob.configs.settings.tuning.weights import FullTuning, SelectiveTuning
 from tests.support.learner_ranks import Ranks
-from tests.support.ppo_loop import NUM_STEPS, play
+from tests.support.online_steps import NUM_STEPS, play
 from tests.support.small_run import Left, tensors_of
 from tests.support.tiny_policy import write_policy
 

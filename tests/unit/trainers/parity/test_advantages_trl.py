@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from plumbob.configs.settings.algorithms import Cispo, Clipped, FixedKl, Grpo, Gspo, Rloo
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.algorithms.advantages import estimate
 from plumbob.trainers.online.experience import Experience, LossKl, loss_weights
 from plumbob.trainers.online.objective import policy_loss_sum, total_weight
@@ -83,7 +83,9 @@ def trl_loss(trainer: Any, numbers: dict[str, Tensor], **changes: Any) -> tuple[
     return loss.detach(), logprobs.grad
 
 
-def our_loss(numbers: dict[str, Tensor], ppo: PpoSettings, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def our_loss(
+    numbers: dict[str, Tensor], online: OnlineSettings, importance: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The same by this project's policy pass: the sum over the batch, divided by its count."""
     logprobs = numbers["logprobs"].clone().requires_grad_()
     batch = Experience(
@@ -92,12 +94,12 @@ def our_loss(numbers: dict[str, Tensor], ppo: PpoSettings, importance: Tensor | 
         action_mask=MASK,
         old_logprobs=numbers["old"],
         advantages=torch.where(MASK, numbers["advantages"][:, None], 0.0),
-        loss_weights=loss_weights(MASK, ppo.loss_mean),
+        loss_weights=loss_weights(MASK, online.loss_mean),
         importance_weights=MASK.float() if importance is None else importance,
         critic=None,
-        kl=LossKl(numbers["reference"], BETA) if ppo.kl.place == "loss" else None,
+        kl=LossKl(numbers["reference"], BETA) if online.kl.place == "loss" else None,
     )
-    loss = policy_loss_sum(ppo, 1.0, lambda *_: logprobs, batch).loss / total_weight(batch)
+    loss = policy_loss_sum(online, 1.0, lambda *_: logprobs, batch).loss / total_weight(batch)
     loss.backward()
     assert logprobs.grad is not None
     return loss.detach(), logprobs.grad
@@ -114,19 +116,19 @@ K3_IN_LOSS = FixedKl(place="loss", estimate="k3", coefficient=BETA)
 def test_grpo_as_published() -> None:
     # The mean over responses of their tokens' mean, k3 in the loss.
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), beta=BETA)
-    check_equal(our_loss(drawn(), PpoSettings(estimator=Grpo(), loss_mean="response", kl=K3_IN_LOSS)), theirs)
+    check_equal(our_loss(drawn(), OnlineSettings(estimator=Grpo(), loss_mean="response", kl=K3_IN_LOSS)), theirs)
 
 
 @pytest.mark.parametrize("loss_type", ["bnpo", "dapo"])
 def test_the_mean_over_tokens(loss_type: str) -> None:
     # Over the batch (bnpo) or the whole step (dapo), which here are the same.
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), beta=BETA, loss_type=loss_type)
-    check_equal(our_loss(drawn(), PpoSettings(loss_mean="token", kl=K3_IN_LOSS)), theirs)
+    check_equal(our_loss(drawn(), OnlineSettings(loss_mean="token", kl=K3_IN_LOSS)), theirs)
 
 
 def test_dr_grpo_up_to_its_constant() -> None:
     # TRL divides the sum by the rows and the longest response allowed, 6 x 5, we by the 20 tokens.
-    loss, gradient = our_loss(drawn(), PpoSettings(loss_mean="token"))
+    loss, gradient = our_loss(drawn(), OnlineSettings(loss_mean="token"))
     share = int(MASK.sum()) / (6 * NUM_RESPONSE)
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), loss_type="dr_grpo")
     check_equal((loss * share, gradient * share), theirs)
@@ -136,12 +138,12 @@ def test_the_dual_clip_is_their_delta() -> None:
     numbers = drawn() | {"logprobs": drawn()["old"] + 1.5}  # Ratios of 4.5.
     arguments = SimpleNamespace(use_bias_correction_kl=False, delta=3.0, steps_per_generation=1)
     theirs = trl_loss(grpo_trainer.GRPOTrainer, numbers, loss_type="bnpo", args=arguments)
-    check_equal(our_loss(numbers, PpoSettings(policy_loss=Clipped(dual_clip=3.0))), theirs)
+    check_equal(our_loss(numbers, OnlineSettings(policy_loss=Clipped(dual_clip=3.0))), theirs)
 
 
 def test_clip_higher() -> None:
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), loss_type="bnpo", epsilon_high=0.28)
-    check_equal(our_loss(drawn(), PpoSettings(policy_loss=Clipped(clip_range_high=0.28))), theirs)
+    check_equal(our_loss(drawn(), OnlineSettings(policy_loss=Clipped(clip_range_high=0.28))), theirs)
 
 
 def test_gspo() -> None:
@@ -155,15 +157,15 @@ def test_gspo() -> None:
         epsilon_high=0.2,
     )
     gspo = Gspo(clip_range=0.1, clip_range_high=0.2)
-    ours = PpoSettings(estimator=Grpo(), loss_mean="response", kl=K3_IN_LOSS, policy_loss=gspo)
+    ours = OnlineSettings(estimator=Grpo(), loss_mean="response", kl=K3_IN_LOSS, policy_loss=gspo)
     check_equal(our_loss(drawn(), ours), theirs)
-    by_token = PpoSettings(estimator=Grpo(), loss_mean="token", kl=K3_IN_LOSS, policy_loss=gspo)
+    by_token = OnlineSettings(estimator=Grpo(), loss_mean="token", kl=K3_IN_LOSS, policy_loss=gspo)
     assert (our_loss(drawn(), by_token)[1] - theirs[1]).abs().max() > 0.01
 
 
 def test_cispo() -> None:
     theirs = trl_loss(grpo_trainer.GRPOTrainer, drawn(), loss_type="cispo", epsilon_high=1.2)
-    check_equal(our_loss(drawn(), PpoSettings(policy_loss=Cispo(cap=1.2))), theirs)
+    check_equal(our_loss(drawn(), OnlineSettings(policy_loss=Cispo(cap=1.2))), theirs)
 
 
 def test_the_correction_for_the_sampler() -> None:
@@ -172,7 +174,7 @@ def test_the_correction_for_the_sampler() -> None:
     theirs = trl_loss(
         grpo_trainer.GRPOTrainer, numbers, loss_type="bnpo", use_vllm=True, vllm_importance_sampling_correction=True
     )
-    check_equal(our_loss(numbers, PpoSettings(), numbers["importance"]), theirs)
+    check_equal(our_loss(numbers, OnlineSettings(), numbers["importance"]), theirs)
 
 
 def test_rloo_has_the_same_gradient_where_the_update_begins() -> None:
@@ -180,7 +182,7 @@ def test_rloo_has_the_same_gradient_where_the_update_begins() -> None:
     # over tokens: at pi = pi_old both are REINFORCE, ours with 6 / 20 of the slope.
     numbers = drawn() | {"logprobs": drawn()["old"]}
     _, theirs = trl_loss(rloo_trainer.RLOOTrainer, numbers)
-    _, ours = our_loss(numbers, PpoSettings(estimator=Rloo()))
+    _, ours = our_loss(numbers, OnlineSettings(estimator=Rloo()))
     torch.testing.assert_close(ours * int(MASK.sum()) / 6, theirs, rtol=1e-5, atol=1e-7)
 
 

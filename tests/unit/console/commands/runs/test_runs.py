@@ -161,7 +161,7 @@ def pair(tmp_path: Path) -> list[str]:
     """Two runs that differ by their learning rate; the second's responses to the same prompts earn about 1 more."""
     for name, rate, shift in (("low", 1e-5, 0.0), ("high", 1e-4, 1.0)):
         folder = tmp_path / name
-        config = {"name": name, "kind": "ppo", "seed": 3, "ppo": {"learning_rate": rate}}
+        config = {"name": name, "kind": "online", "seed": 3, "online": {"learning_rate": rate}}
         write(folder, "resolved.json", {"config": config})
         write(folder, "inputs.json", {"data.prompts": f"{name}-digest"})
         stage = {"win_rate": 0.5 + shift / 100, "win_rate_ci95": [0.4, 0.6], "heldout_loss": 0.5 - shift / 10}
@@ -179,7 +179,7 @@ def test_compare_says_what_was_set_otherwise_and_which_results_differ_by_more_th
     assert main([*command, *pair]) == 0
     shown = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert lines[:4] == ["settings that differ: 1", "ppo.learning_rate", "low 1e-05", "high 0.0001"]
+    assert lines[:4] == ["settings that differ: 1", "online.learning_rate", "low 1e-05", "high 0.0001"]
     assert lines[4:7] == ["data.prompts: what it holds differs", "low low-dige", "high high-dig"]
     rows = dict(zip(lines, lines[2:], strict=False))
     assert rows["win rate"] == "high 0.510 [0.410, 0.610] +0.010 [-0.132, 0.152] within the noise (by both intervals)"
@@ -193,7 +193,7 @@ def test_compare_says_what_was_set_otherwise_and_which_results_differ_by_more_th
 def test_a_script_gets_the_comparison_as_one_object(pair: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *pair, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["settings"] == {"ppo.learning_rate": [1e-5, 1e-4]}
+    assert found["settings"] == {"online.learning_rate": [1e-5, 1e-4]}
     by_name = {metric["metric"]: metric["differences"]["high"] for metric in found["metrics"]}
     assert {name: one["is_larger_than_noise"] for name, one in by_name.items()} == {
         "win_rate": False,

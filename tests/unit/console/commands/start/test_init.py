@@ -135,7 +135,9 @@ def test_on_a_terminal_it_asks_what_no_option_says(
     monkeypatch.setattr("builtins.input", lambda question: next(typed))
     assert main(["init", "--machine", "cpu"]) == 0
     run = load_run("plumbob.yaml")
-    assert (run.kind, run.ppo.estimator.kind, run.data.prompts, run.ppo.num_steps) == ("ppo", "rloo", "rows.jsonl", 5)
+    assert (run.kind, run.online.estimator.kind, run.data.prompts, run.online.num_steps) == (
+        *("online", "rloo", "rows.jsonl", 5),
+    )
     shown = capsys.readouterr().out
     assert "3  prompts         prompts alone, and a reward" in shown
     assert "7: give a number from 1 to 3, or a name" in shown

@@ -20,7 +20,7 @@ def test_a_stopped_and_resumed_run_is_one_run_with_all_its_steps(
     experiment = client.get_experiment_by_name("cars")
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.run_name, run.info.status) == ("align", "FINISHED")
-    assert run.data.params["ppo.learning_rate"] == "0.001" and run.data.params["ppo.kl.kind"] == "fixed"
+    assert run.data.params["online.learning_rate"] == "0.001" and run.data.params["online.kl.kind"] == "fixed"
     assert run.data.tags["plumbob.kind"] == "pipeline"
     points = client.get_metric_history(run.info.run_id, "ppo/kl")
     assert [(one.step, one.value, one.timestamp) for one in points] == [

@@ -36,7 +36,7 @@ def test_a_stopped_and_resumed_run_is_one_run_with_all_its_steps(
     assert {(run.run_id, run.display_name, run.project, run.job_type) for run in runs} == {
         (json.loads((tmp_path / "trackers/wandb.json").read_text())["id"], "align", "cars", "pipeline")
     }
-    assert {item.key for item in runs[0].config.update} >= {"ppo", "seed"}
+    assert {item.key for item in runs[0].config.update} >= {"online", "seed"}
     rows = []
     for one in found:
         if one.WhichOneof("record_type") == "history":

@@ -12,9 +12,9 @@ from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.learner.learner_protocol import UpdateResult
 from plumbob.trainers.online.collection import async_collector
-from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo_asynchronous
-from plumbob.trainers.online.ppo_input import PpoInput
-from tests.support.ppo_world import PROMPTS, DriverDeathError, FakePpoWorld, play, settings
+from plumbob.trainers.online.online_input import OnlineInput
+from plumbob.trainers.online.online_loop import OnlineState, OnlineWorkers, run_online_asynchronous
+from tests.support.online_world import PROMPTS, DriverDeathError, FakeOnlineWorld, play, settings
 
 PATIENCE_S = 60.0
 
@@ -24,7 +24,7 @@ PATIENCE_S = 60.0
 )
 def test_how_far_ahead(tmp_path: Path, max_staleness: int, versions: list[int]) -> None:
     # Learning waits until sampling is as far ahead as it may be, and the last step asks for none after it.
-    world, state = play(settings(max_staleness=max_staleness), tmp_path, loop=run_ppo_asynchronous)
+    world, state = play(settings(max_staleness=max_staleness), tmp_path, loop=run_online_asynchronous)
     assert world.versions_learnt == versions
     assert state.step == 6 and world.version == 6
     assert len(world.requests) == 12
@@ -34,12 +34,12 @@ def test_how_far_ahead(tmp_path: Path, max_staleness: int, versions: list[int]) 
 
 def run_in(world: Any, folder: Path, max_staleness: int) -> None:
     run = settings(max_staleness=max_staleness)
-    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
-    actors = PpoWorkers(world, world, world)
-    run_ppo_asynchronous(run, 0, state, actors, Checkpoints(folder, 2), world)
+    state = OnlineState(run, OnlineInput(PROMPTS, 0, ()))
+    actors = OnlineWorkers(world, world, world)
+    run_online_asynchronous(run, 0, state, actors, Checkpoints(folder, 2), world)
 
 
-class Deaf(FakePpoWorld):
+class Deaf(FakeOnlineWorld):
     """Its samplers stay at version 0, whatever they are given."""
 
     def load(self, first: Any) -> None:
@@ -54,7 +54,7 @@ def test_a_token_that_is_too_old_is_not_learnt_from(tmp_path: Path) -> None:
     assert world.diary.count("learn") == 2
 
 
-class Failing(FakePpoWorld):
+class Failing(FakeOnlineWorld):
     """Its samplers fail at the second step, while the first is learnt from."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ def test_what_sampling_raises_ends_the_run_after_the_step_that_is_learnt_from(tm
     assert (world.diary.count("learn"), world.diary.count("commit")) == (1, 1)
 
 
-class Stuck(FakePpoWorld):
+class Stuck(FakeOnlineWorld):
     """Learning fails at the first step, while the second is being sampled and does not come to an end."""
 
     def __init__(self) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import DynamicSamplingSettings, LengthPenaltySettings, ShapingSettings
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.reward_parts import ModelPart
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.data.prompts import EncodedPrompt, PromptCursor
 from plumbob.reward.scorer import Score, ScoreRequest
 from plumbob.rollout.requests import response_seed
@@ -52,12 +52,12 @@ def order() -> list[str]:
     return [prompt.prompt_id for prompt in PromptCursor(PROMPTS, SEED).next(len(PROMPTS))]
 
 
-def ppo_run(dynamic: DynamicSamplingSettings | None, **changes: Any) -> PpoRun:
-    return PpoRun(
+def online_run(dynamic: DynamicSamplingSettings | None, **changes: Any) -> OnlineRun:
+    return OnlineRun(
         data=PromptDataSettings(prompts="unused"),
         policy=AlignedPolicySettings(model="unused"),
         reward=ScorerSettings(model="unused"),
-        ppo=PpoSettings(
+        online=OnlineSettings(
             prompts_per_step=2, samples_per_prompt=2, minibatch_size=4, dynamic_sampling=dynamic, **changes
         ),
         seed=SEED,
@@ -68,7 +68,7 @@ def collected(
     teaching: Sequence[int], dynamic: DynamicSamplingSettings | None
 ) -> tuple[Fake, PromptCursor, StepResponses]:
     """Two groups of two; `teaching`: places in the cursor's order."""
-    run = ppo_run(dynamic)
+    run = online_run(dynamic)
     fake: Any = Fake([order()[place] for place in teaching])
     cursor = PromptCursor(PROMPTS, SEED)
     return fake, cursor, Collector(run, cursor, fake, fake, SampleLedger(), lambda name: nullcontext()).collect(4)
@@ -122,7 +122,7 @@ def test_a_group_that_is_all_wrong_and_differs_in_length_alone_is_replaced() -> 
             return [response(request, 1 + request.sample_index) for request in requests]
 
     shaping = ShapingSettings(length_penalty=LengthPenaltySettings(free_tokens=1, per_token=0.5))
-    run = ppo_run(DynamicSamplingSettings(max_rounds=3), shaping=shaping)
+    run = online_run(DynamicSamplingSettings(max_rounds=3), shaping=shaping)
     fake: Any = Longer(order()[1:3])
     found = Collector(run, PromptCursor(PROMPTS, SEED), fake, fake, SampleLedger(), lambda name: nullcontext()).collect(
         4
@@ -153,7 +153,7 @@ def test_samplers_are_idle_while_responses_are_scored_and_learnt_from(monkeypatc
             return super().sample(requests)
 
     fake: Any = Slow(order()[:3])
-    run = ppo_run(DynamicSamplingSettings(max_rounds=3))
+    run = online_run(DynamicSamplingSettings(max_rounds=3))
     collector = Collector(run, PromptCursor(PROMPTS, SEED), fake, fake, SampleLedger(), phase)
     now += 1
     # Prompts 0 and 1 teach; then 2 does, but neither 3 nor those that are asked in its place.
@@ -179,8 +179,8 @@ def test_spread_is_that_of_the_tasks_rewards(totals: Sequence[float], settings: 
     request = SampleRequest("p", "g", 0, 0, "", np.array([3], np.int32))
     rollouts = (response(request, 2, "stop"), response(request, 3, "length"))
     group = [(rollout, Score(total, {})) for rollout, total in zip(rollouts, totals, strict=True)]
-    run = ppo_run(DynamicSamplingSettings())
-    run = run.model_copy(update={"ppo": run.ppo.model_copy(update=settings)})
+    run = online_run(DynamicSamplingSettings())
+    run = run.model_copy(update={"online": run.online.model_copy(update=settings)})
     assert rewards_differ(group, run) is expected
 
 
@@ -189,10 +189,10 @@ def test_by_standardised_parts_a_spread_that_the_sum_hides_is_one() -> None:
     values = ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5))
     group = [(response(request), Score(sum(two), {"first": two[0], "second": two[1]})) for two in values]
     parts = tuple(ModelPart(model="m", name=name, weight=weight) for name, weight in (("first", 1.0), ("second", 2.0)))
-    run = ppo_run(DynamicSamplingSettings())
+    run = online_run(DynamicSamplingSettings())
     assert not rewards_differ(group, run)
     changes = {
-        "ppo": run.ppo.model_copy(update={"combine_parts": "standardised"}),
+        "online": run.online.model_copy(update={"combine_parts": "standardised"}),
         "reward": ScorerSettings(parts=parts),
     }
     assert rewards_differ(group, run.model_copy(update=changes))

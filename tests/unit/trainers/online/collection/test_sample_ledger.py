@@ -11,9 +11,9 @@ import pytest
 from plumbob.configs.settings.algorithms import DynamicSamplingSettings
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 from plumbob.trainers.online.collection.sample_ledger import NUM_VERSIONS, SampleLedger
-from plumbob.trainers.online.ppo import run_ppo, run_ppo_asynchronous
+from plumbob.trainers.online.online_loop import run_online, run_online_asynchronous
 from plumbob.trainers.online.recorder import LEDGER_FILE
-from tests.support.ppo_world import DriverDeathError, play, recorded, settings
+from tests.support.online_world import DriverDeathError, play, recorded, settings
 
 
 def request(group: str, index: int) -> SampleRequest:
@@ -164,7 +164,7 @@ def test_no_response_is_accounted_for_twice(ledger: SampleLedger) -> None:
         ledger.trained(RESPONSES[:1])
 
 
-@pytest.mark.parametrize(("loop", "max_staleness"), [(run_ppo, 0), (run_ppo_asynchronous, 2)])
+@pytest.mark.parametrize(("loop", "max_staleness"), [(run_online, 0), (run_online_asynchronous, 2)])
 @pytest.mark.parametrize(
     "changes", [{}, {"dynamic_sampling": DynamicSamplingSettings(max_rounds=3)}], ids=["once", "rounds"]
 )
@@ -184,7 +184,7 @@ def test_every_response_of_a_run_is_accounted_for(
     assert num_dropped == len(world.requests) - 24 and (num_dropped > 0) == bool(changes)
 
 
-@pytest.mark.parametrize(("loop", "max_staleness"), [(run_ppo, 0), (run_ppo_asynchronous, 2)])
+@pytest.mark.parametrize(("loop", "max_staleness"), [(run_online, 0), (run_online_asynchronous, 2)])
 def test_a_resumed_run_accounts_for_the_same_responses(tmp_path: Path, loop: Any, max_staleness: int) -> None:
     run = settings(max_staleness=max_staleness)
     _, whole = play(run, tmp_path, loop=loop)
@@ -193,7 +193,7 @@ def test_a_resumed_run_accounts_for_the_same_responses(tmp_path: Path, loop: Any
         rows = state.ledger.counts().as_dict()["versions"].values()
         # 6 steps of 2 responses, however many were in flight when step 3 was committed.
         assert [sum(counts[name] for counts in rows) for name in ("issued", "trained")] == [12, 12]
-    if loop is run_ppo:
+    if loop is run_online:
         assert resumed.ledger.counts().as_dict() == whole.ledger.counts().as_dict()
 
 

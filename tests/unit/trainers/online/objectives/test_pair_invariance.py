@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from plumbob.configs.settings.algorithms import OnlineDpo
 from plumbob.configs.settings.offline_objectives import DpoLoss
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
 from plumbob.trainers.online.experience import kept_tokens
 from plumbob.trainers.online.objectives.ranked_responses import PairSide, ResponsePairs
@@ -19,7 +19,7 @@ from tests.support.learner_ranks import LearnerCase, Ranks, numpy_state, ragged_
 NUM_PAIRS = 6
 NO_PAIR = 3
 """A group without spread: its row teaches nothing, and is not counted."""
-PAIRS = PpoSettings(learning_rate=1e-3, max_grad_norm=1e6, estimator=OnlineDpo(loss=DpoLoss(beta=0.5)))
+PAIRS = OnlineSettings(learning_rate=1e-3, max_grad_norm=1e6, estimator=OnlineDpo(loss=DpoLoss(beta=0.5)))
 Gradient = dict[str, np.ndarray]
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from plumbob.configs.settings.algorithms import BestOfN, OnlineDpo, Rloo
 from plumbob.configs.settings.offline_objectives import DpoLoss, IpoLoss, PreferenceLoss
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.algorithms.advantages import best_and_worst
 from plumbob.trainers.online.experience import Experience, LogprobsAndValues, loss_weights
-from plumbob.trainers.online.objective import ppo_loss_terms, train_rows
+from plumbob.trainers.online.objective import online_loss_terms, train_rows
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
 from plumbob.trainers.online.objectives.ranked_responses import ResponsePairs, row_of_each
 
@@ -90,8 +90,8 @@ def test_the_gradient_of_the_best_is_that_of_their_likelihood(
 ) -> None:
     batch, _ = train_rows(BestOfN(), experience(mean), COMPUTED, GROUPS)
     assert isinstance(batch, Experience)
-    settings = PpoSettings(estimator=BestOfN(), loss_mean=mean)
-    (policy,) = ppo_loss_terms(settings, 1.0)
+    settings = OnlineSettings(estimator=BestOfN(), loss_mean=mean)
+    (policy,) = online_loss_terms(settings, 1.0)
     logprobs = batch.old_logprobs.clone().requires_grad_()
     policy.loss_sum(lambda *_: logprobs, batch).loss.backward()
     assert policy.count(batch) == pytest.approx(count)
@@ -120,8 +120,8 @@ def test_the_best_and_the_worst_of_each_group_are_one_row() -> None:
 
 def loss_of(loss: PreferenceLoss, batch: ResponsePairs, tokens: Tensor) -> tuple[Tensor, dict[str, float], float]:
     """Gradient by the log-probs of all tokens, the statistics' means and the loss's; `tokens`: log pi of [2G, T]."""
-    settings = PpoSettings(estimator=OnlineDpo(loss=loss), samples_per_prompt=2)
-    (policy,) = ppo_loss_terms(settings, 0.7)
+    settings = OnlineSettings(estimator=OnlineDpo(loss=loss), samples_per_prompt=2)
+    (policy,) = online_loss_terms(settings, 0.7)
     logprobs = tokens.clone().requires_grad_()
     asked: list[tuple[object, ...]] = []
 
@@ -189,5 +189,5 @@ def test_every_step_has_as_many_rows() -> None:
     for estimator in (BestOfN(), OnlineDpo()):
         batch, index = train_rows(estimator, flat, COMPUTED, GROUPS)
         assert (batch.num_rows, index.tolist(), batch.lengths.tolist()) == (3, [0, 1, 4], [1, 1, 1])
-        (policy,) = ppo_loss_terms(PpoSettings(estimator=estimator, samples_per_prompt=2), 1.0)
+        (policy,) = online_loss_terms(OnlineSettings(estimator=estimator, samples_per_prompt=2), 1.0)
         assert policy.count(batch) == 0

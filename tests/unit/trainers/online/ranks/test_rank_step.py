@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Estimator, FixedKl, Gae, Grpo, OnlineDpo
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.core.errors import NotFinite, StaleRollouts
 from plumbob.reward.scorer import Score
@@ -34,9 +34,9 @@ ESTIMATORS = (Gae(), Grpo(), OnlineDpo())
 """Of the others `algorithms/test_whole_batch.py` sees that they are the same, and each learns as one of these."""
 
 
-def run_of(estimator: Estimator, **changes: Any) -> PpoRun:
+def run_of(estimator: Estimator, **changes: Any) -> OnlineRun:
     """Two optimizer steps in each of two epochs."""
-    ppo = PpoSettings(
+    online = OnlineSettings(
         estimator=estimator,
         prompts_per_step=NUM_GROUPS,
         samples_per_prompt=GROUP,
@@ -45,12 +45,12 @@ def run_of(estimator: Estimator, **changes: Any) -> PpoRun:
         learning_rate=1e-2,
         kl=FixedKl(coefficient=0.1),
     )
-    return PpoRun(
+    return OnlineRun(
         data=PromptDataSettings(prompts="unused"),
         policy=AlignedPolicySettings(model="unused"),
         reward=ScorerSettings(model="unused"),
         rollout=RolloutSettings(temperature=TEMPERATURE, max_tokens=8),
-        ppo=ppo.model_copy(update=changes),
+        online=online.model_copy(update=changes),
         seed=5,
     )
 
@@ -80,23 +80,25 @@ class OwnStep(NamedTuple):
     size: int
 
 
-def step_on_rank(folder: Path, run: PpoRun, found: StepResponses, probed: Any, journal: Sequence[Path]) -> OwnStep:
+def step_on_rank(folder: Path, run: OnlineRun, found: StepResponses, probed: Any, journal: Sequence[Path]) -> OwnStep:
     """As the driver has it made, on this process's rank."""
     index, num_ranks = this_rank().index, this_rank().world_size
-    rank = OwnRows(tiny_learner(LearnerCase(folder), run.ppo))
-    order = StepOrder(run, 0, 0, 0.1, UpdatePlan(run.ppo.rows_per_update, run.ppo.num_epochs, 1.0, 11))
+    rank = OwnRows(tiny_learner(LearnerCase(folder), run.online))
+    order = StepOrder(run, 0, 0, 0.1, UpdatePlan(run.online.rows_per_update, run.online.num_epochs, 1.0, 11))
     deal = Deal(found, num_ranks)
     refs = deal.rollouts()[index]
     rank.rollouts = refs.of(refs.parts)
     evaluate_rows(rank, order, deal.to_compute(probed, None)[index])
-    scores = combined_scores(run, found.scores, are_learnt(run.ppo, found.rollouts), group_numbers(found.rollouts))
+    scores = combined_scores(run, found.scores, are_learnt(run.online, found.rollouts), group_numbers(found.rollouts))
     result = learn_rows(rank, order, deal.to_learn(scores, None)[index])
     size = write_rows(rank, order, journal[index])
     assert rank.kept is None
     return OwnStep(result, numpy_state(rank._learner), size)
 
 
-def step(ranks: Ranks, num_ranks: int, folder: Path, run: PpoRun, journal: Path, probed: Any = None) -> list[OwnStep]:
+def step(
+    ranks: Ranks, num_ranks: int, folder: Path, run: OnlineRun, journal: Path, probed: Any = None
+) -> list[OwnStep]:
     with step_writers(journal, 1, num_ranks) as paths:
         found: list[OwnStep] = ranks.run(step_on_rank, folder, run, responses(), probed, paths)
     return found

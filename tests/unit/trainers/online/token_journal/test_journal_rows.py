@@ -21,7 +21,7 @@ from plumbob.configs.settings.algorithms import (
     Rloo,
     ShapingSettings,
 )
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.reward.scorer import Score
 from plumbob.rollout.journal import JournalRow
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
@@ -40,7 +40,7 @@ from plumbob.trainers.online.part_rewards import CombinedScores
 from plumbob.trainers.online.token_journal.journal_rows import StepUpdate, journal_rows
 from plumbob.trainers.online.trajectories import collate_rollouts
 
-PPO = PpoSettings(
+PPO = OnlineSettings(
     estimator=Gae(gamma=0.5, lam=0.5, whiten=False),
     policy_loss=Clipped(clip_range=0.2),
     kl=FixedKl(coefficient=0.1),
@@ -94,27 +94,27 @@ def forward_at(logprobs: list[list[float]], entropies: list[list[float]]) -> Any
     return forward
 
 
-def made(responses: StepResponses, known: LogprobsAndValues, ppo: PpoSettings, totals: Tensor) -> MadeExperience:
-    return make_experience(collate_rollouts(responses.rollouts, 0), totals, known, ppo, 0.1, 4, MAX_TOKENS)
+def made(responses: StepResponses, known: LogprobsAndValues, online: OnlineSettings, totals: Tensor) -> MadeExperience:
+    return make_experience(collate_rollouts(responses.rollouts, 0), totals, known, online, 0.1, 4, MAX_TOKENS)
 
 
 def rows_of(
     responses: StepResponses,
     known: LogprobsAndValues,
     forwards: list[Any],
-    ppo: PpoSettings = PPO,
+    online: OnlineSettings = PPO,
     places: Mapping[str, Tensor] | None = None,
 ) -> list[JournalRow]:
     """After an update whose epochs' forwards gave these; none of an objective that measures no tokens."""
     totals = torch.tensor([score.total for score in responses.scores])
     if places:
         totals = torch.stack(list(places.values())).sum(dim=0)
-    experience, _, earned = made(responses, known, ppo, totals)
-    learnt = train_rows(ppo.estimator, experience, known, collate_rollouts(responses.rollouts, 0).groups)
+    experience, _, earned = made(responses, known, online, totals)
+    learnt = train_rows(online.estimator, experience, known, collate_rollouts(responses.rollouts, 0).groups)
     log = TokenLog(len(forwards))
     for epoch, forward in enumerate(forwards):
         log.epoch = epoch
-        sums = policy_loss_sum(ppo, 1.0, forward, learnt.batch)
+        sums = policy_loss_sum(online, 1.0, forward, learnt.batch)
         log.add(np.arange(experience.num_rows), sums.tokens)
     step = StepUpdate(experience, CombinedScores(totals, places or {}), earned, learnt, log.joined())
     return journal_rows(responses, known, step)
@@ -175,8 +175,8 @@ def test_it_does_whatever_the_numbers_are(seed: int) -> None:
     responses = responses_of(*rollouts, scores=scores)
     logprobs = torch.from_numpy(random.normal(size=(4, 4)).astype(np.float32))
     known = LogprobsAndValues(logprobs, logprobs + 0.3 * logprobs.roll(1), None, entropies=logprobs)
-    ppo = PPO.model_copy(update={"estimator": Rloo()})
-    rows = rows_of(responses, known, [forward_at(logprobs.tolist(), logprobs.tolist())], ppo)
+    online = PPO.model_copy(update={"estimator": Rloo()})
+    rows = rows_of(responses, known, [forward_at(logprobs.tolist(), logprobs.tolist())], online)
     returns = []
     for row in rows:
         assert row.shaping is not None
@@ -235,8 +235,8 @@ def test_what_is_left_out_has_no_numbers_of_the_update() -> None:
     responses = responses_of(cut, holed, scores=(SCORE, SCORE), dropped=dropped)
     logprobs = torch.tensor([[0.0, -1.0, -0.5, 0.0], [0.0, -1.0, 0.0, -0.5]])
     known = LogprobsAndValues(logprobs, logprobs, logprobs * 0, entropies=-logprobs)
-    ppo = PPO.model_copy(update={"mask_truncated": True})
-    rows = rows_of(responses, known, [forward_at(logprobs.tolist(), logprobs.tolist())], ppo)
+    online = PPO.model_copy(update={"mask_truncated": True})
+    rows = rows_of(responses, known, [forward_at(logprobs.tolist(), logprobs.tolist())], online)
     of_update = ("advantages", "returns", "ratios", "clipped")
     assert [[len(getattr(row, name)) for name in of_update] for row in rows] == [[0] * 4, [3] * 4, [0] * 4]
     assert [len(row.token_rewards) for row in rows] == [2, 3, 0]
@@ -250,9 +250,9 @@ def test_what_is_left_out_has_no_numbers_of_the_update() -> None:
 def test_of_distillation_the_only_step_is_the_teachers(estimator: Estimator, advantages: list[float]) -> None:
     # log teacher - log policy: -2 + 1 and -0.25 + 0.5. What the reward said is not learnt from.
     graded = TeacherLogprobs(torch.tensor([0]), torch.tensor([[0.0, -2.0, -0.25]]))
-    ppo = PPO.model_copy(update={"estimator": estimator, "kl": FixedKl(coefficient=0.0)})
+    online = PPO.model_copy(update={"estimator": estimator, "kl": FixedKl(coefficient=0.0)})
     forwards = [FIRST_EPOCH] if advantages else []
-    (row,) = rows_of(TWO, computed(values=None, graded=graded), forwards, ppo)
+    (row,) = rows_of(TWO, computed(values=None, graded=graded), forwards, online)
     assert close(row.teacher_logprobs, [-2.0, -0.25]) and close(row.token_rewards, [-1.0, 0.25])
     assert close(row.advantages, advantages) and len(row.ratios) == len(advantages)
     assert row.shaping is not None

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.core.errors import NUM_NAMED, NotFinite
 from plumbob.data.prompts import PromptCursor
 from plumbob.reward.scorer import Scorer
@@ -30,15 +30,15 @@ from plumbob.trainers.online.objective import (
     rows_to_probe,
 )
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
+from plumbob.trainers.online.online_input import OnlineInput
 from plumbob.trainers.online.part_rewards import are_learnt, combined_scores, have_actions, with_totals
-from plumbob.trainers.online.ppo_input import PpoInput
 from plumbob.trainers.online.ranks.dealing import Deal
 from plumbob.trainers.online.ranks.rank_step import StepOrder, evaluate_rows, learn_rows, write_rows
-from plumbob.trainers.online.recorder import PpoRecorder
+from plumbob.trainers.online.recorder import OnlineRecorder
 from plumbob.trainers.online.trajectories import group_numbers
 
 
-class PpoState:
+class OnlineState:
     """Where the loop stands; a checkpoint keeps it beside the learners' tensors.
 
     Attributes:
@@ -51,12 +51,12 @@ class PpoState:
         retained: nats a token of the text that must not be forgotten, before the first step; None measures none.
     """
 
-    def __init__(self, run: PpoRun, data: PpoInput) -> None:
+    def __init__(self, run: OnlineRun, data: OnlineInput) -> None:
         self.step = 0
-        self.kl_coefficient = initial_coefficient(run.ppo.kl)
+        self.kl_coefficient = initial_coefficient(run.online.kl)
         self.cursor = PromptCursor(data.train, run.seed)
         self.ledger = SampleLedger()
-        self.trusts_sampler = run.ppo.old_logprobs == "sampler" and run.ppo.max_staleness == 0
+        self.trusts_sampler = run.online.old_logprobs == "sampler" and run.online.max_staleness == 0
         self.replayed = data.replayed
         self.retained: float | None = None
 
@@ -79,7 +79,7 @@ class PpoState:
 
 
 @dataclass(frozen=True)
-class PpoWorkers:
+class OnlineWorkers:
     """Who does the work; each may be one process or many, here or elsewhere."""
 
     samplers: RolloutWorkers
@@ -87,13 +87,18 @@ class PpoWorkers:
     learners: RowLearners
 
 
-def run_ppo(
-    run: PpoRun, pad_id: int, state: PpoState, workers: PpoWorkers, checkpoints: Checkpoints, recorder: PpoRecorder
+def run_online(
+    run: OnlineRun,
+    pad_id: int,
+    state: OnlineState,
+    workers: OnlineWorkers,
+    checkpoints: Checkpoints,
+    recorder: OnlineRecorder,
 ) -> None:
     """Sample, score, learn, commit, publish: every response is learnt from by the version that sampled it."""
     publish(workers, state, recorder)
     collector = Collector(run, state.cursor, workers.samplers, workers.scorer, state.ledger, recorder.phase)
-    while state.step < run.ppo.num_steps and not recorder.is_stopped:
+    while state.step < run.online.num_steps and not recorder.is_stopped:
         responses = collector.collect(state.step)
         learn(run, pad_id, responses, state, workers.learners, recorder)
         commit(responses, state, workers, checkpoints, recorder)
@@ -101,10 +106,15 @@ def run_ppo(
     finish(state, recorder)
 
 
-def run_ppo_asynchronous(
-    run: PpoRun, pad_id: int, state: PpoState, workers: PpoWorkers, checkpoints: Checkpoints, recorder: PpoRecorder
+def run_online_asynchronous(
+    run: OnlineRun,
+    pad_id: int,
+    state: OnlineState,
+    workers: OnlineWorkers,
+    checkpoints: Checkpoints,
+    recorder: OnlineRecorder,
 ) -> None:
-    """The same, with sampling and scoring in a thread beside learning, at most `ppo.max_staleness` versions ahead.
+    """The same, with sampling and scoring in a thread beside learning, at most `online.max_staleness` versions ahead.
 
     The responses of step n, which version n learns from, may be sampled from version n - max_staleness on; those in
     flight continue with the newer weights of a publish (partial rollouts). The seconds of "sample" are those for which
@@ -112,8 +122,8 @@ def run_ppo_asynchronous(
     """
     publish(workers, state, recorder)
     with AsyncCollector(run, state.step, state.cursor, workers.samplers, workers.scorer, state.ledger) as collector:
-        while state.step < run.ppo.num_steps and not recorder.is_stopped:
-            collector.allow_up_to(min(state.step + run.ppo.max_staleness, run.ppo.num_steps - 1))
+        while state.step < run.online.num_steps and not recorder.is_stopped:
+            collector.allow_up_to(min(state.step + run.online.max_staleness, run.online.num_steps - 1))
             with recorder.phase("sample"):
                 responses, next_prompts = collector.take()
             learn(run, pad_id, responses, state, workers.learners, recorder)
@@ -124,15 +134,20 @@ def run_ppo_asynchronous(
 
 
 def learn(
-    run: PpoRun, pad_id: int, responses: StepResponses, state: PpoState, learners: RowLearners, recorder: PpoRecorder
+    run: OnlineRun,
+    pad_id: int,
+    responses: StepResponses,
+    state: OnlineState,
+    learners: RowLearners,
+    recorder: OnlineRecorder,
 ) -> None:
     """From responses and their scores to the next policy version and the next KL coefficient.
 
     Each rank computes and learns from its own rows; the driver knows lengths and scores of all of them.
     """
-    ppo, rollouts = run.ppo, responses.rollouts
-    scale = learning_rate_scale(ppo, state.step, ppo.num_steps)
-    plan = UpdatePlan(ppo.rows_per_update, ppo.num_epochs, scale, update_seed(run.seed, state.step))
+    online, rollouts = run.online, responses.rollouts
+    scale = learning_rate_scale(online, state.step, online.num_steps)
+    plan = UpdatePlan(online.rows_per_update, online.num_epochs, scale, update_seed(run.seed, state.step))
     order = StepOrder(run, pad_id, state.step, state.kl_coefficient, plan)
     with naming_prompts(rollouts):
         with recorder.phase("logprobs"):
@@ -141,14 +156,18 @@ def learn(
             deal = Deal(responses, learners.num_ranks)
             own = deal.to_compute(probed, teacher_numbers(run, rollouts, responses.rows))
             learners.on_ranks("computing log-probs", evaluate_rows, order, own, deal.rollouts())
-        scores = combined_scores(run, responses.scores, are_learnt(ppo, rollouts), group_numbers(rollouts))
+        scores = combined_scores(run, responses.scores, are_learnt(online, rollouts), group_numbers(rollouts))
         with recorder.phase("learn"):
-            num_rows = ppo.rows_per_update * ppo.updates_per_epoch
+            num_rows = online.rows_per_update * online.updates_per_epoch
             replayed = replay_blocks(state.replayed, num_rows, state.step, run.seed)
             results = learners.on_ranks("updating", learn_rows, order, deal.to_learn(scores, replayed))
     stats = with_totals(run, results[0].stats, responses.scores, have_actions(rollouts))
     figures, metrics = results[0].figures, merge_results([result.update for result in results])
-    metrics |= {"kl_coefficient": state.kl_coefficient, "learning_rate": scale * ppo.learning_rate, **figures.teachers}
+    metrics |= {
+        "kl_coefficient": state.kl_coefficient,
+        "learning_rate": scale * online.learning_rate,
+        **figures.teachers,
+    }
     squared_gap = metrics.pop(SQUARED_GAP, None)
     if figures.took_sampler and squared_gap is not None:
         metrics["sampler_gap_rms"] = math.sqrt(squared_gap)
@@ -158,7 +177,7 @@ def learn(
     state.trusts_sampler &= breach is None
     write = partial(write_journal, learners, order)
     recorder.record_update(responses, figures, stats, state.step, metrics, breach, write)
-    state.kl_coefficient = next_coefficient(ppo.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
+    state.kl_coefficient = next_coefficient(online.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 
 def write_journal(learners: RowLearners, order: StepOrder, folder: Path) -> None:
@@ -173,7 +192,7 @@ def write_journal(learners: RowLearners, order: StepOrder, folder: Path) -> None
             check_written(path, size)
 
 
-def uses_sampler_logprobs(state: PpoState, rollouts: Sequence[Response]) -> bool:
+def uses_sampler_logprobs(state: OnlineState, rollouts: Sequence[Response]) -> bool:
     """Whether pi_old is the sampler's in a step: not in the first, which compares all, nor with others' text."""
     return state.trusts_sampler and state.step > 0 and all(one.num_actions == one.num_tokens for one in rollouts)
 
@@ -193,7 +212,11 @@ def naming_prompts(rollouts: Sequence[Response]) -> Iterator[None]:
 
 
 def commit(
-    responses: StepResponses, state: PpoState, workers: PpoWorkers, checkpoints: Checkpoints, recorder: PpoRecorder
+    responses: StepResponses,
+    state: OnlineState,
+    workers: OnlineWorkers,
+    checkpoints: Checkpoints,
+    recorder: OnlineRecorder,
 ) -> None:
     """Account for what was learnt from and keep what was learnt, before anyone sees the new version."""
     state.ledger.trained(responses.rollouts)
@@ -204,14 +227,14 @@ def commit(
     recorder.check_stop()
 
 
-def publish(workers: PpoWorkers, state: PpoState, recorder: PpoRecorder) -> None:
+def publish(workers: OnlineWorkers, state: OnlineState, recorder: OnlineRecorder) -> None:
     """Weight sync to the rollout workers: the policy as it is now becomes their version `state.step`."""
     with recorder.phase("publish"):
         workers.samplers.load(workers.learners.policy_weights(state.step))
     state.ledger.published(state.step)
 
 
-def finish(state: PpoState, recorder: PpoRecorder) -> None:
+def finish(state: OnlineState, recorder: OnlineRecorder) -> None:
     """Account for what is left; rows are filed under the next step, so that a resume drops them."""
     state.ledger.stopped()
     recorder.record_final_counts(state.step + 1, state.ledger.take_final(has_ended=True))

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import AdaptiveKl
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.core.errors import NotFinite, RunStopped
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.models.adapter import Adapter
@@ -26,9 +26,9 @@ from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.step_record import StepRecord
 from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.objective import forward_with_entropies
-from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
-from plumbob.trainers.online.ppo_input import PpoInput
-from plumbob.trainers.online.recorder import PpoRecorder
+from plumbob.trainers.online.online_input import OnlineInput
+from plumbob.trainers.online.online_loop import OnlineState, OnlineWorkers, run_online, run_online_asynchronous
+from plumbob.trainers.online.recorder import OnlineRecorder
 
 NUM_PROMPTS = 6
 PROMPTS_PER_STEP = 2
@@ -41,7 +41,7 @@ class DriverDeathError(Exception):
     """Stands for the driver's death."""
 
 
-class FakePpoWorld:
+class FakeOnlineWorld:
     """Samplers, scorer, learners of one rank and recorder in one, with a diary of what they were asked.
 
     Args:
@@ -173,8 +173,8 @@ class FakePpoWorld:
         self.messages.append(message)
 
 
-def settings(**changes: Any) -> PpoRun:
-    ppo = PpoSettings(
+def settings(**changes: Any) -> OnlineRun:
+    online = OnlineSettings(
         num_steps=6,
         prompts_per_step=PROMPTS_PER_STEP,
         minibatch_size=2,
@@ -183,42 +183,50 @@ def settings(**changes: Any) -> PpoRun:
         kl=AdaptiveKl(coefficient=0.1, target=1.0, horizon=2),
         keep_checkpoints=10,
     )
-    return PpoRun(
+    return OnlineRun(
         data=PromptDataSettings(prompts="unused"),
         policy=AlignedPolicySettings(model="unused"),
         reward=ScorerSettings(model="unused"),
-        ppo=ppo.model_copy(update=changes),
+        online=online.model_copy(update=changes),
         seed=5,
     )
 
 
-def play(run: PpoRun, folder: Path, resume_at: int | None = None, loop: Any = run_ppo) -> tuple[FakePpoWorld, PpoState]:
+def play(
+    run: OnlineRun, folder: Path, resume_at: int | None = None, loop: Any = run_online
+) -> tuple[FakeOnlineWorld, OnlineState]:
     """The loop from its beginning, or from the checkpoint of a step on."""
-    is_in_order = loop is run_ppo_asynchronous and run.ppo.dynamic_sampling is None
-    world: Any = FakePpoWorld(run.ppo.max_staleness if is_in_order else None, run.ppo.num_steps - (resume_at or 0))
-    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
-    checkpoints = Checkpoints(folder, run.ppo.keep_checkpoints)
+    is_in_order = loop is run_online_asynchronous and run.online.dynamic_sampling is None
+    world: Any = FakeOnlineWorld(
+        run.online.max_staleness if is_in_order else None, run.online.num_steps - (resume_at or 0)
+    )
+    state = OnlineState(run, OnlineInput(PROMPTS, 0, ()))
+    checkpoints = Checkpoints(folder, run.online.keep_checkpoints)
     if resume_at is not None:
         state.restore(read_checkpoint(folder / f"step-{resume_at:06d}"))
-    loop(run, 0, state, PpoWorkers(world, world, world), checkpoints, world)
+    loop(run, 0, state, OnlineWorkers(world, world, world), checkpoints, world)
     return world, state
 
 
-def recorded(run: PpoRun, folder: Path, dies_in: str = "", loop: Any = run_ppo, stops_at: int = 0) -> FakePpoWorld:
+def recorded(
+    run: OnlineRun, folder: Path, dies_in: str = "", loop: Any = run_online, stops_at: int = 0
+) -> FakeOnlineWorld:
     """From the newest checkpoint on, with a real recorder and log; the death is in the second step.
 
     `stops_at` is the step after which who hears of it ends the run.
     """
-    world: Any = FakePpoWorld(run.ppo.max_staleness if loop is run_ppo_asynchronous else None, run.ppo.num_steps)
+    world: Any = FakeOnlineWorld(
+        run.online.max_staleness if loop is run_online_asynchronous else None, run.online.num_steps
+    )
     world.dies_in, world.stops_at = dies_in, stops_at
-    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
+    state = OnlineState(run, OnlineInput(PROMPTS, 0, ()))
     checkpoints = Checkpoints(folder / "checkpoints", 2)
     newest = checkpoints.newest(lambda message: world.notify("ppo", message))
     if newest is not None:
         state.restore(newest)
     with MetricsLog(folder, world) as log:
         log.truncate_after(state.step)
-        with PpoRecorder(run.stage, run.ppo, folder, log, world) as record:
-            loop(run, 0, state, PpoWorkers(world, world, world), checkpoints, record)
+        with OnlineRecorder(run.stage, run.online, folder, log, world) as record:
+            loop(run, 0, state, OnlineWorkers(world, world, world), checkpoints, record)
     world.ledger = state.ledger
     return world

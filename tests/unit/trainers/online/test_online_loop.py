@@ -15,10 +15,10 @@ from plumbob.trainers.forgetting.packed_text import PackedText
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.online.monitors import monitor_result
-from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
-from plumbob.trainers.online.ppo_input import PpoInput
-from plumbob.trainers.online.recorder import ppo_summary, steps_on_disk
-from tests.support.ppo_world import PROMPTS, DriverDeathError, FakePpoWorld, play, recorded, settings
+from plumbob.trainers.online.online_input import OnlineInput
+from plumbob.trainers.online.online_loop import OnlineState, OnlineWorkers, run_online, run_online_asynchronous
+from plumbob.trainers.online.recorder import online_summary, steps_on_disk
+from tests.support.online_world import PROMPTS, DriverDeathError, FakeOnlineWorld, play, recorded, settings
 
 
 def test_the_order_of_a_step(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_the_coefficient_and_the_learning_rate_move_step_by_step(tmp_path: Path)
 DYNAMIC = {"dynamic_sampling": DynamicSamplingSettings(max_rounds=3), "samples_per_prompt": 2}
 
 
-@pytest.mark.parametrize("loop", [run_ppo, run_ppo_asynchronous])
+@pytest.mark.parametrize("loop", [run_online, run_online_asynchronous])
 @pytest.mark.parametrize("resume_at", [1, 3, 5])
 @pytest.mark.parametrize("changes", [{}, DYNAMIC], ids=["once", "in rounds"])
 def test_resuming_asks_and_weighs_as_not_stopping_would(
@@ -83,7 +83,7 @@ def test_other_prompts_are_not_gone_on_with(tmp_path: Path) -> None:
     checkpoint = Checkpoints(tmp_path, 10).newest(pytest.fail)
     assert checkpoint is not None
     with pytest.raises(ValueError, match="not those that the run began with"):
-        PpoState(run, PpoInput(PROMPTS[:5], 0, ())).restore(checkpoint)
+        OnlineState(run, OnlineInput(PROMPTS[:5], 0, ())).restore(checkpoint)
 
 
 @pytest.mark.parametrize("dies_in, num_learnt_again", [("commit", 2), ("publish", 1)])
@@ -98,18 +98,18 @@ def test_a_death_around_the_commit_costs_no_line(tmp_path: Path, dies_in: str, n
     assert [line.step for line in read_metrics(tmp_path)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("loop", [run_ppo, run_ppo_asynchronous])
+@pytest.mark.parametrize("loop", [run_online, run_online_asynchronous])
 def test_who_hears_of_a_step_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> None:
     run = settings(num_steps=3, max_staleness=1)
     with pytest.raises(RunStopped, match="good enough"):
         recorded(run, tmp_path, loop=loop, stops_at=2)
     assert [path.name for path in sorted((tmp_path / "checkpoints").glob("step-*"))] == ["step-000001", "step-000002"]
-    resumed = recorded(run, tmp_path, loop=run_ppo)
+    resumed = recorded(run, tmp_path, loop=run_online)
     assert resumed.diary.count("learn") == 1
     assert [line.step for line in read_metrics(tmp_path)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("loop", [run_ppo, run_ppo_asynchronous])
+@pytest.mark.parametrize("loop", [run_online, run_online_asynchronous])
 def test_a_monitor_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> None:
     # A KL of 9 nats a response at every step, so the first is the last.
     monitors = MonitoringSettings(kl=KlMonitorSettings(bound=5.0, action="stop"))
@@ -118,27 +118,27 @@ def test_a_monitor_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> N
         world = recorded(run, tmp_path, loop=loop)
         assert world.diary.count("learn") == world.diary.count("commit") == num_learnt
         assert world.version == 1
-        assert world.messages == ["step 1: KL 9.00 is above ppo.monitors.kl.bound=5"] * num_learnt
+        assert world.messages == ["step 1: KL 9.00 is above online.monitors.kl.bound=5"] * num_learnt
         rows = world.ledger.counts().as_dict()["versions"].values()
         assert all(row["issued"] == row["trained"] + row["dropped"].get("stopped", 0) for row in rows)
         # The second step's, which were sampled ahead.
-        num_ahead = 2 if loop is run_ppo_asynchronous and num_learnt else 0
+        num_ahead = 2 if loop is run_online_asynchronous and num_learnt else 0
         assert sum(row["dropped"].get("stopped", 0) for row in rows) == num_ahead
     (line,) = read_metrics(tmp_path)
     assert line.metrics["alarm_kl"] == 1.0
-    assert monitor_result(steps_on_disk(tmp_path), run.ppo).metrics["stopped_at_step"] == 1
+    assert monitor_result(steps_on_disk(tmp_path), run.online).metrics["stopped_at_step"] == 1
 
 
 def test_text_is_learnt_beside_each_batch_and_what_was_known_survives_a_resume(tmp_path: Path) -> None:
     block = TokenSequence(np.arange(3, dtype=np.int32), np.ones(3, np.bool_))
-    data = PpoInput(PROMPTS, 0, (), replayed=PackedText((block,), 0, ()))
+    data = OnlineInput(PROMPTS, 0, (), replayed=PackedText((block,), 0, ()))
     run = settings(num_steps=2)
-    world: Any = FakePpoWorld(None, 2)
-    state = PpoState(run, data)
+    world: Any = FakeOnlineWorld(None, 2)
+    state = OnlineState(run, data)
     state.retained = 1.5
-    run_ppo(run, 0, state, PpoWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
+    run_online(run, 0, state, OnlineWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
     assert [batch.replayed.input_ids.tolist() for batch in world.batches] == [[[0, 1, 2]] * 2] * 2
-    resumed, newest = PpoState(run, data), Checkpoints(tmp_path, 2).newest(pytest.fail)
+    resumed, newest = OnlineState(run, data), Checkpoints(tmp_path, 2).newest(pytest.fail)
     assert newest is not None
     resumed.restore(newest)
     assert resumed.retained == 1.5
@@ -151,9 +151,9 @@ def test_a_death_after_the_last_commit_leaves_the_figures(tmp_path: Path) -> Non
     recorded(run, tmp_path)
     steps = steps_on_disk(tmp_path)
     # A KL of 9 nats a token, one token a response.
-    assert ppo_summary(steps)["train_kl"] == pytest.approx(9.0)
+    assert online_summary(steps)["train_kl"] == pytest.approx(9.0)
     rewards = [line.metrics["reward"] for line in read_metrics(tmp_path)]
-    assert [ppo_summary(steps)[name] for name in ("first_train_reward", "train_reward")] == rewards
+    assert [online_summary(steps)[name] for name in ("first_train_reward", "train_reward")] == rewards
 
 
 def test_what_a_line_says_of_the_critic_and_of_dynamic_sampling(tmp_path: Path) -> None:
@@ -178,10 +178,10 @@ def test_what_a_line_says_of_the_critic_and_of_dynamic_sampling(tmp_path: Path) 
 
 def test_a_loss_that_is_not_finite_names_the_prompts_of_its_rows(tmp_path: Path) -> None:
     run = settings(num_steps=1)
-    world: Any = FakePpoWorld(None, 1)
+    world: Any = FakeOnlineWorld(None, 1)
     world.broken_rows = (1,)
-    state = PpoState(run, PpoInput(PROMPTS, 0, ()))
+    state = OnlineState(run, OnlineInput(PROMPTS, 0, ()))
     with pytest.raises(NotFinite, match=r"loss is nan; .*the rows are 1 \(prompt p\d\)") as caught:
-        run_ppo(run, 0, state, PpoWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
+        run_online(run, 0, state, OnlineWorkers(world, world, world), Checkpoints(tmp_path, 2), world)
     assert caught.value.rows == (1,)
     assert f"prompt {world.requests[1].prompt_id})" in str(caught.value)

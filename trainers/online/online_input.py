@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Estimator, critic_of
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
@@ -25,11 +25,11 @@ from plumbob.trainers.forgetting.packed_text import PackedText, notes_of, rows_o
 from plumbob.trainers.forgetting.replay import prepare_replay, replay_loss_terms
 from plumbob.trainers.forgetting.retention import RetainedText, prepare_retention
 from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
-from plumbob.trainers.online.objective import check_estimator, ppo_loss_terms
+from plumbob.trainers.online.objective import check_estimator, online_loss_terms
 
 
 @dataclass(frozen=True)
-class PpoInput:
+class OnlineInput:
     """Encoded prompts, sentences about rows that were left out, and text that is measured or learnt beside them.
 
     Attributes:
@@ -46,17 +46,17 @@ class PpoInput:
     dropped: tuple[TooLong, ...] = ()
 
 
-def open_trainable_policy(run: PpoRun) -> OpenedPolicy:
+def open_trainable_policy(run: OnlineRun) -> OpenedPolicy:
     """The policy of a run. Raises UserError also when the rollout workers' engine cannot serve what is trained."""
-    check_estimator(run.ppo.estimator)
+    check_estimator(run.online.estimator)
     opened = open_policy(run.policy.ref)
     support = support_for(run.rollout, opened, run.policy.tuning)
-    check_tunable(opened, run.policy, roles_of(run.ppo.estimator), support)
+    check_tunable(opened, run.policy, roles_of(run.online.estimator), support)
     check_learner(opened.ref, opened.source.adapter, run.policy.tuning, run.learner)
     return opened
 
 
-def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompts] = ()) -> PpoInput:
+def prepare_online(run: OnlineRun, opened: OpenedPolicy, scored: Sequence[RewardPrompts] = ()) -> OnlineInput:
     """Read, check and encode the prompts. Raises UserError; starts and writes nothing.
 
     Args:
@@ -92,16 +92,18 @@ def prepare_ppo(run: PpoRun, opened: OpenedPolicy, scored: Sequence[RewardPrompt
     as_scored = [part for prompts in scored for part in prompts.parts(texts[0])]
     rows = prompt_rows("data.prompts", tokenizer, [one.ids for one in train.records], as_scored)
     rows += rows_of(retained, replayed)
-    return PpoInput(train.records, tokenizer.pad_token_id, notes, retained, replayed, rows, train.dropped)
+    return OnlineInput(train.records, tokenizer.pad_token_id, notes, retained, replayed, rows, train.dropped)
 
 
 def roles_of(estimator: Estimator) -> tuple[ModelRole, ...]:
     return ("policy", "reference", "value") if critic_of(estimator) else ("policy", "reference")
 
 
-def learner_parts(run: PpoRun) -> LearnerParts:
-    critic = critic_of(run.ppo.estimator)
-    module, artifact = tuned_policy(run.policy, roles_of(run.ppo.estimator), run.seed, run.data)
+def learner_parts(run: OnlineRun) -> LearnerParts:
+    critic = critic_of(run.online.estimator)
+    module, artifact = tuned_policy(run.policy, roles_of(run.online.estimator), run.seed, run.data)
     load_teachers(run, module)
-    loss_terms = replay_loss_terms(ppo_loss_terms(run.ppo, run.rollout.temperature), run.replay)
-    return LearnerParts(module, loss_terms, artifact, run.ppo, {"value": critic.value_learning_rate} if critic else {})
+    loss_terms = replay_loss_terms(online_loss_terms(run.online, run.rollout.temperature), run.replay)
+    return LearnerParts(
+        module, loss_terms, artifact, run.online, {"value": critic.value_learning_rate} if critic else {}
+    )

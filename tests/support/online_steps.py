@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
-from plumbob.configs.runs import PpoRun
+from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.data import PromptDataSettings
 from plumbob.configs.settings.models import AlignedPolicySettings
 from plumbob.configs.settings.rewards import ScorerSettings
-from plumbob.configs.settings.training import PpoSettings
+from plumbob.configs.settings.training import OnlineSettings
 from plumbob.configs.settings.tuning.adapters import LoraTuning
 from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.configs.settings.workers import RolloutSettings, TransformersEngine
@@ -28,10 +28,10 @@ from plumbob.trainers.build import build_learner
 from plumbob.trainers.learner.checkpoint import Checkpoints
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.online.objective import rows_to_probe
-from plumbob.trainers.online.ppo import PpoState, PpoWorkers, run_ppo, run_ppo_asynchronous
-from plumbob.trainers.online.ppo_input import PpoInput
+from plumbob.trainers.online.online_input import OnlineInput
+from plumbob.trainers.online.online_loop import OnlineState, OnlineWorkers, run_online, run_online_asynchronous
 from plumbob.trainers.online.ranks.rank_step import learn_rows
-from plumbob.trainers.online.recorder import PpoRecorder
+from plumbob.trainers.online.recorder import OnlineRecorder
 from plumbob.verify.local_learner import OneRank
 from tests.support.learner_ranks import this_rank
 from tests.support.recording_listener import Watching
@@ -169,13 +169,13 @@ class Learning(OneRank):
         return super().on_ranks(doing, function, common, shares, rollouts)
 
 
-def small_run(model: str, max_staleness: int, changes: Mapping[str, Any], tuning: AnyTuning = LORA) -> PpoRun:
-    return PpoRun(
+def small_run(model: str, max_staleness: int, changes: Mapping[str, Any], tuning: AnyTuning = LORA) -> OnlineRun:
+    return OnlineRun(
         data=PromptDataSettings(prompts="unused"),
         policy=AlignedPolicySettings(model=model, tuning=tuning),
         reward=ScorerSettings(model="unused"),
         rollout=RolloutSettings(engine=TransformersEngine(), temperature=0.8, max_tokens=6),
-        ppo=PpoSettings(
+        online=OnlineSettings(
             num_steps=NUM_STEPS,
             prompts_per_step=PROMPTS_PER_STEP,
             minibatch_size=2,
@@ -205,12 +205,12 @@ def play(
     tokenizer = AutoTokenizer.from_pretrained(model)
     texts = [f"the car has {number} doors" for number in range(5)]
     prompts = tuple(EncodedPrompt(text, text, np.array(tokenizer(text).input_ids, np.int32)) for text in texts)
-    state = PpoState(run, PpoInput(prompts, tokenizer.pad_token_id, ()))
-    actors = PpoWorkers(sampling, RuleScorer(lambda prompt, response: len(response) / 10), learning)
+    state = OnlineState(run, OnlineInput(prompts, tokenizer.pad_token_id, ()))
+    actors = OnlineWorkers(sampling, RuleScorer(lambda prompt, response: len(response) / 10), learning)
     checkpoints = Checkpoints(folder / "checkpoints", 1)
     watching = Watching()
-    with MetricsLog(folder, watching) as log, PpoRecorder(run.stage, run.ppo, folder, log, watching) as record:
-        loop = run_ppo_asynchronous if is_asynchronous else run_ppo
+    with MetricsLog(folder, watching) as log, OnlineRecorder(run.stage, run.online, folder, log, watching) as record:
+        loop = run_online_asynchronous if is_asynchronous else run_online
         loop(run, tokenizer.pad_token_id, state, actors, checkpoints, record)
     messages = [message for _, message in watching.notes]
     return {"begun": sampling.begun, "ledger": state.ledger.counts().as_dict(), "messages": messages}
