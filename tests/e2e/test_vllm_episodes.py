@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.configs.settings.workers import VllmEngine
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 from plumbob.rollout.episodes.episode_sampler import with_environment
 from plumbob.rollout.samplers.sampler import SamplerSpec, sample
 from plumbob.rollout.samplers.vllm.vllm_sampler import VllmSampler
