@@ -62,3 +62,7 @@ class EnvironmentPart(PartSettings):
     """
 
     kind: Literal["environment"] = "environment"
+
+
+PlainPart = EnvironmentPart
+"""Parts that are of no family. A new one is a variant here, and `KIND_part.py` in `reward/parts/`, which opens it."""
