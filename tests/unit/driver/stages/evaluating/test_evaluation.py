@@ -108,9 +108,9 @@ def test_pairs_alone_need_no_calibration(tmp_path: Path, uncalibrated: str) -> N
     pairs = write(tmp_path / "pairs.jsonl", {"prompt": "Q", "chosen": "long", "rejected": "no"})
     run = EvalRun(data=EvalDataSettings(pairs=pairs), reward=ScorerSettings(model=uncalibrated))
     session: Any = FakeSession()
-    figures = run_eval(run, prepare_eval(run), session).metrics
+    measured = run_eval(run, prepare_eval(run), session).metrics
     assert session.settings.normalize is False
-    assert (figures["accuracy"], figures["mean_margin"]) == (1.0, 2.0)
+    assert (measured["accuracy"], measured["mean_margin"]) == (1.0, 2.0)
 
 
 def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
@@ -121,10 +121,14 @@ def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     session: Any = FakeSession()
     run = EvalRun(data=EvalDataSettings(pairs=str(file)), reward=ScorerSettings(model=uncalibrated))
-    figures = run_eval(run, prepare_eval(run), session).metrics
+    measured = run_eval(run, prepare_eval(run), session).metrics
     # The longer response scores higher: as ann and cay say, who agree with each other and not with bob.
-    assert {name: found["accuracy"] for name, found in figures["annotators"].items()} == {"ann": 1, "bob": 0, "cay": 1}
-    assert figures["annotator_agreement"] == {"agreement": 1 / 3, "num_compared": 3}
+    assert {name: found["accuracy"] for name, found in measured["annotators"].items()} == {
+        "ann": 1,
+        "bob": 0,
+        "cay": 1,
+    }
+    assert measured["annotator_agreement"] == {"agreement": 1 / 3, "num_compared": 3}
 
 
 def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str) -> None:
@@ -140,10 +144,10 @@ def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str)
     with pytest.raises(UserError, match=r"calibration\.json"):
         prepare_eval(run)
     session: Any = Ensemble()
-    figures = run_eval(run, EvalInput((Ranking("Q", ("long", "no")),), None, ()), session).metrics
+    measured = run_eval(run, EvalInput((Ranking("Q", ("long", "no")),), None, ()), session).metrics
     assert session.settings.normalize is True
-    assert (figures["accuracy"], figures["mean_margin"]) == (1.0, 4.0)
-    assert "calibration_error" not in figures
+    assert (measured["accuracy"], measured["mean_margin"]) == (1.0, 4.0)
+    assert "calibration_error" not in measured
 
 
 def test_a_policy_s_scores_need_one(tmp_path: Path, uncalibrated: str) -> None:
