@@ -64,6 +64,15 @@ WRONG_TERMS = {
 }
 """Pattern of prose -> what the field says: terms that can mean nothing else; plain English words are not here."""
 
+SAME_IDEA = {
+    "instructions": "that can be verified in a response",
+    "kuberay": "the launcher of that name",
+    "monitors": "what is watched in an online run",
+    "soft_prompts": "vectors before every text",
+    "weights": "methods that train weights of the model itself",
+}
+"""A module of settings and the one that reads them, under one name: what both are about."""
+
 OLD_KEYS = ("configs.renamed_keys",)
 """Modules that name what settings were called before."""
 
@@ -74,23 +83,28 @@ def test_no_folder_has_more_than_a_dozen_modules() -> None:
 
 
 def test_no_two_classes_share_a_name() -> None:
-    """Nor does one of a test."""
+    """Nor does one of a test, one within a function, or one whose name begins with an underscore."""
     homes = defaultdict(list)
     of_tests = {path.as_posix(): path.read_text() for path in (ROOT / "tests").rglob("*.py")}
-    for place, source in ({module: text(module) for module in modules()} | of_tests).items():
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                homes[node.name].append(place)
+    for file, source in ({module: text(module) for module in (*modules(), *modules_beside())} | of_tests).items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(file)
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}
 
 
 def test_no_two_modules_share_a_name() -> None:
-    """But for settings, which are named after the room that reads them, and commands, after what is typed."""
+    """But for `SAME_IDEA`, each of which is there twice: as settings, and as what reads them."""
     homes = defaultdict(list)
-    for module in modules():
-        if not module.startswith(("configs.settings.", "console.commands.")):
-            homes[module.rpartition(".")[2]].append(module)
-    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+    for module in (*modules(), *modules_beside()):
+        homes[module.rpartition(".")[2]].append(module)
+    shared = {name: found for name, found in homes.items() if len(found) > 1 and name != "__main__"}
+    assert shared.keys() == SAME_IDEA.keys()
+    assert all(len(found) == 2 and _num_of_settings(found) == 1 for found in shared.values())
+
+
+def _num_of_settings(found: list[str]) -> int:
+    return sum(module.startswith("configs.settings.") for module in found)
 
 
 @pytest.mark.parametrize("module", [*modules(), *packages(), *modules_beside()])

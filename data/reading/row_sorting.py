@@ -19,7 +19,7 @@ from plumbob.data.reading.used_columns import (
     spelling_note,
 )
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import Render, RowRender
+from plumbob.data.texts.chat_text import Render, RowRender
 from plumbob.data.texts.written_texts import written_texts
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS
 from plumbob.data.reading.question import BLANK_WHEN_MISSING
 from plumbob.data.records import RowError
 from plumbob.data.texts.bounded_templates import template_trial
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 from plumbob.data.texts.written_texts import WrittenTexts
 
 NUM_EXAMPLES = 3

@@ -14,7 +14,7 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.core.errors import UserError
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import HUMAN_TURN, Message, PlainDialogue, chat_renderer
+from plumbob.data.texts.chat_text import HUMAN_TURN, Message, PlainDialogue, chat_renderer
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.written_texts import WrittenTexts
 from plumbob.data.tokenization import encode_prompt_ids

@@ -21,7 +21,7 @@ from plumbob.data.bias.term_pairs import read_term_pairs
 from plumbob.data.bias.term_swaps import Counterfactual
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.data.records import make_prompt
-from plumbob.data.texts.chat import Message, chat_renderer
+from plumbob.data.texts.chat_text import Message, chat_renderer
 from plumbob.data.tokenization import encode_prompt_ids
 from plumbob.driver.stewardship.reward_bias import find_reward_model
 from plumbob.models.adapter import load_adapter

@@ -15,7 +15,7 @@ from plumbob.core.activities import activities
 from plumbob.core.errors import UserError
 from plumbob.data.bias.bbq import BbqQuestion, bbq_values, read_bbq
 from plumbob.data.bias.crows_pairs import CrowsPair, Values, crows_values, merged, read_crows_pairs
-from plumbob.data.texts.chat import Message, Render, chat_renderer
+from plumbob.data.texts.chat_text import Message, Render, chat_renderer
 from plumbob.driver.run_folder.made_policy import find_policy
 from plumbob.driver.stewardship.bias_table import BiasMeasure, bias_table
 from plumbob.driver.stewardship.counterfactual_responses import CounterfactualPrompts

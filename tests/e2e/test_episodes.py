@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from plumbob.console.cli import main
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 from plumbob.rollout.rollout_records import NO_VERSION
 from tests.support.small_run import TRANSFORMERS, Left, Stages, settings
 from tests.support.tiny_policy import EOS, write_policy

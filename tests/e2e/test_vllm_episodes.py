@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.configs.settings.workers import VllmEngine
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 from plumbob.models.adapter import save_adapter
 from plumbob.rollout.episodes.episode_sampler import EpisodeSampler, with_environment
 from plumbob.rollout.rollout_records import Rollout, SampleRequest

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from plumbob.core.errors import UserError
 from plumbob.data.prompts import EncodedPrompt, PromptCursor, encode_prompts
 from plumbob.data.records import RowError, make_prompt
-from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.data.texts.chat_text import chat_renderer, plain_dialogue
 from plumbob.data.tokenization import TooLong
 
 CHAT_TEMPLATE = (

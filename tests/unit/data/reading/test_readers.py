@@ -17,7 +17,7 @@ from plumbob.data.reading.readers import (
     read_texts,
 )
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, prompt_id_of
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 
 REFUSE = ReadingSettings()
 SKIP = ReadingSettings(bad_rows="skip")

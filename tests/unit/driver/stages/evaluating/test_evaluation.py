@@ -305,7 +305,7 @@ def test_what_cannot_be_held_with_the_policy_is_measured_apart(
 def test_a_policy_called_as_the_baseline_does_not_take_its_place(
     tmp_path: Path, uncalibrated: str, policy: str, adapter: str
 ) -> None:
-    class Scores(FakeSession):
+    class BaselineScores(FakeSession):
         """The baseline, sampled first, earns 1 a response, and every policy 3."""
 
         num_policies = 0
@@ -315,7 +315,7 @@ def test_a_policy_called_as_the_baseline_does_not_take_its_place(
             return [Score(1.0 if self.num_policies == 1 else 3.0, {"raw": 0.0}) for _ in requests]
 
     named = str(write_adapter(tmp_path / "runs" / "baseline" / "policy", policy, seed=2))
-    session: Any = Scores()
+    session: Any = BaselineScores()
     run = beside(evaluation(tmp_path, uncalibrated, adapter), named)
     result = run_eval(run, prepare_eval(run), session)
     assert result.policies is not None and list(result.policies) == [adapter, named]
@@ -364,7 +364,7 @@ def test_full_models_are_measured_one_after_another(tmp_path: Path, uncalibrated
 
 
 def test_pass_at_k_perplexity_and_a_table(tmp_path: Path, uncalibrated: str, policy: str, adapter: str) -> None:
-    class Scores(FakeSession):
+    class RightOrWrong(FakeSession):
         """Of four responses to each prompt, two are right to the first and none to the second; 2 nats for each token of
         a text, of which every block's first is not predicted."""
 
@@ -382,7 +382,7 @@ def test_pass_at_k_perplexity_and_a_table(tmp_path: Path, uncalibrated: str, pol
     asked = PolicyEvaluationSettings(samples_per_prompt=4, pass_at=(1, 2), responses_file=str(table))
     text = PerplexitySettings(text=str(tmp_path / "text.txt"), block_tokens=16, max_blocks=3)
     run = run.model_copy(update={"evaluation": asked, "perplexity": text})
-    session: Any = Scores()
+    session: Any = RightOrWrong()
     metrics = run_eval(run, prepare_eval(run), session).metrics
     # One of one: 2/4 and 0. One of two: 1 - C(2,2)/C(4,2) = 5/6, and 0.
     assert (metrics["pass_at_1"], metrics["pass_at_2"]) == (0.25, pytest.approx(5 / 12))
