@@ -58,7 +58,7 @@ class ModelPart(PartSettings):
 class EnvironmentPart(PartSettings):
     """What the environment of the rollouts gives, the sum over an episode's turns (`rollout.environment`).
 
-    With `online.estimator.kind=gae` each turn's reward stands at the turn's last token.
+    Estimators that look at each token (`gae`, `reinforce++`) see each turn's reward at the turn's last one.
     """
 
     kind: Literal["environment"] = "environment"

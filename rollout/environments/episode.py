@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.core.programs.message_pipe import MessagePipe, PipeClosed
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.replies import opening_of, reply_of
 

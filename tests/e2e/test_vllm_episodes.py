@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.configs.settings.workers import VllmEngine
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 from plumbob.models.adapter import save_adapter
 from plumbob.rollout.episodes.episode_sampler import EpisodeSampler, with_environment
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
@@ -143,5 +143,5 @@ def test_a_new_version_reads_an_episode_anew(watched: WatchedEpisodes, adapted: 
     rollouts += watched.sampler.run_to_completion()
     assert len(rollouts) == NUM_EPISODES
     mixed = [one for one in rollouts if set(one.versions[one.action_mask].tolist()) == {0, 1}]
-    assert len(mixed) >= 5, "too few episodes went on under another version"
+    assert len(mixed) >= 5, "too few episodes continued under another version"
     watched.check(rollouts, adapted)

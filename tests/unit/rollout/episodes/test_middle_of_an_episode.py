@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.configs.settings.workers import TransformersEngine
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 from plumbob.data.texts.codec import TextCodec
 from plumbob.models.adapter import save_adapter
 from plumbob.rollout.environments import episode as episode_module
