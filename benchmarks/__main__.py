@@ -11,11 +11,11 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from benchmarks.comparison import Row
 from benchmarks.limit.limit_rows import LIMITS, limit_rows, shares
 from benchmarks.material import Material
-from benchmarks.measuring import Measured, comparison_rows, try_measure
+from benchmarks.measuring import BothSides, comparison_rows, try_measure
 from benchmarks.results_table import RESULTS, minutes_today, text_table, write_results
+from benchmarks.row_medians import Row
 from benchmarks.rows import DEFAULT, GPU, PeerComparison, every_comparison
 from benchmarks.workload import ONLINE
 
@@ -67,7 +67,7 @@ def measured_rows(each: PeerComparison | str, material: Material, folder: Path, 
         return limit_rows(each, material, folder, repeats)
     measured = try_measure(each, material, folder, repeats)
     rows = list(comparison_rows(each, measured))
-    if each.method in ONLINE and isinstance(measured, Measured):
+    if each.method in ONLINE and isinstance(measured, BothSides):
         rows += shares(each, measured)
     return rows
 

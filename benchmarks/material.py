@@ -16,7 +16,7 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.models import ModelRef, NewBertSettings, NewLlamaSettings
 from plumbob.data.reading.readers import read_pairs
 from plumbob.data.records import PreferencePair
-from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, PLAIN_CHAT_TEMPLATE, plain_dialogue
+from plumbob.data.texts.chat_text import ASSISTANT_TURN, HUMAN_TURN, PLAIN_CHAT_TEMPLATE, plain_dialogue
 from plumbob.models.from_scratch import build_bert, build_llama
 from plumbob.models.resolution import resolve_model
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
 
-from benchmarks.comparison import Row, compared, not_measured
 from benchmarks.material import Material
 from benchmarks.peer_run import PeerRun, run_peer
 from benchmarks.plumbob_run import HELD_OUT, PlumbobRun, SideError, run_plumbob
+from benchmarks.row_medians import Row, compared, not_measured
 from benchmarks.rows import PeerComparison
 from benchmarks.workload import Workload
 from plumbob.core.errors import UserError
@@ -18,7 +18,7 @@ MADE = {"dpo": "pairs/s", "reward": "pairs/s", "sft": "records/s"}
 
 
 @dataclass
-class Measured:
+class BothSides:
     """Both sides' runs of one comparison; the n-th of each were made one after the other."""
 
     work: Workload
@@ -34,13 +34,13 @@ class Measured:
         return median(run.steps) if self.work.is_online else run.whole_s / self.work.num_steps
 
 
-def measure(comparison: PeerComparison, material: Material, folder: Path, repeats: int) -> Measured:
+def measure(comparison: PeerComparison, material: Material, folder: Path, repeats: int) -> BothSides:
     """Run both sides in turn. From the second repeat on the peer runs its defaults and its best variant alone.
 
     Raises:
         SideError, UserError, ValueError: a side could not do the work, or there is nothing to do it with.
     """
-    measured = Measured(comparison.workload(material))
+    measured = BothSides(comparison.workload(material))
     left_out: set[str] = set()
     for _ in range(repeats):
         measured.plumbob.append(run_plumbob(measured.work, folder / "plumbob"))
@@ -49,7 +49,7 @@ def measure(comparison: PeerComparison, material: Material, folder: Path, repeat
     return measured
 
 
-def comparison_rows(comparison: PeerComparison, measured: Measured | Exception) -> Iterator[Row]:
+def comparison_rows(comparison: PeerComparison, measured: BothSides | Exception) -> Iterator[Row]:
     """One row against the peer's defaults, and one against its best settings."""
     unit = MADE.get(comparison.method, "responses/s")
     for against, target in comparison.targets.items():
@@ -70,7 +70,7 @@ def comparison_rows(comparison: PeerComparison, measured: Measured | Exception) 
         )
 
 
-def _note(measured: Measured, variant: str) -> str:
+def _note(measured: BothSides, variant: str) -> str:
     run, peer = measured.plumbob[-1], measured.peer[-1][variant]
     phases = sorted(
         {name for each in run.phases[1:] for name in each} - {HELD_OUT}, key=lambda name: -run.phase_s(name)
@@ -83,7 +83,7 @@ def _note(measured: Measured, variant: str) -> str:
     return f"TRL {variant}; Plumbob's step in s: {parts}{lengths}"
 
 
-def try_measure(comparison: PeerComparison, material: Material, folder: Path, repeats: int) -> Measured | Exception:
+def try_measure(comparison: PeerComparison, material: Material, folder: Path, repeats: int) -> BothSides | Exception:
     """As `measure`; what kept it from being measured is returned, for the row to say."""
     try:
         return measure(comparison, material, folder, repeats)

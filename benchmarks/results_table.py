@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison import Row
+from benchmarks.row_medians import Row
 from benchmarks.step_picture import PICTURE, bars_of, draw
 
 RESULTS = Path(__file__).parent / "results.json"

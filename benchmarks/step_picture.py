@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.comparison import Row
+from benchmarks.row_medians import Row
 
 PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "step.svg"
 PHASES = ("sample", "logprobs", "learn", "score", "publish", "commit")

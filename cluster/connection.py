@@ -71,7 +71,7 @@ def start_or_join(cluster: ClusterSettings) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # By itself Ray gives its workers the niceness 15: whatever else the machine does would go before a run.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        with private_ray.starting() as folder, private_ray.loopback_as_given():
+        with private_ray.starting() as folder, private_ray.loopback_as_given(), private_ray.with_workers_alone():
             _init(
                 address="local",
                 num_cpus=cluster.num_cpus,

@@ -6,10 +6,11 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ray._private import services, utils
+from ray._private import parameter, services, utils
 from ray._private.services import ConsolePopen
 
 from plumbob.core.errors import RunFailed, UserError, first_line
@@ -116,6 +117,22 @@ def loopback_as_given() -> Iterator[None]:
         yield
     finally:
         services.resolve_ip_for_localhost = resolve
+
+
+@contextmanager
+def with_workers_alone() -> Iterator[None]:
+    """Ray starts no programs but those that start workers, and see to what these hold.
+
+    By itself it starts three more: an autoscaler, which has no hosts to add, one that reads workers' logs to a driver,
+    which ours does not ask for, and a server of statistics that are not sent, for whose start the driver waits.
+    """
+    parameters, start_server = parameter.RayParams, services.start_api_server
+    parameter.RayParams = partial(parameters, no_monitor=True, include_log_monitor=False)
+    services.start_api_server = lambda *arguments, **options: (None, None)
+    try:
+        yield
+    finally:
+        parameter.RayParams, services.start_api_server = parameters, start_server
 
 
 @contextmanager

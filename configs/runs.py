@@ -110,6 +110,11 @@ class TrainingRun(Run):
     sinks: Changeable[Sinks] = ()
     """Where else the steps are written to, such as `[{kind: wandb}]`; files in the run's folder always are."""
 
+    @property
+    def epochs(self) -> tuple[str, EpochSettings]:
+        """Of a run that learns from a file: the section that says how, and what it says."""
+        return next((name, settings) for name, settings in self if isinstance(settings, EpochSettings))
+
     @model_validator(mode="after")
     def _check_divisible(self) -> Self:
         for name, settings in self:
@@ -220,7 +225,7 @@ class OnlineRun(TrainingRun):
     @field_validator("online")
     @classmethod
     def _check_what_is_learnt_from(cls, online: OnlineSettings, info: ValidationInfo) -> OnlineSettings:
-        """As soon as the objective is known, so that it is told beside whatever else is missing."""
+        """As soon as the objective is known, so that it is reported beside whatever else is missing."""
         given = info.data
         if {"reward", "teachers", "teachers_by"} <= given.keys():
             check_rewarded(online, given["reward"])

@@ -25,13 +25,13 @@ from plumbob.console.commands import (
     submit,
     ui,
 )
-from plumbob.console.commands.adapters import adapters
-from plumbob.console.commands.bias import bias
-from plumbob.console.commands.data import data
+from plumbob.console.commands.adapters import adapters_group
+from plumbob.console.commands.bias import bias_group
+from plumbob.console.commands.data import data_group
 from plumbob.console.commands.live import save, scale, status, stop, watch
 from plumbob.console.commands.measures import compare_methods, evaluate, verify
-from plumbob.console.commands.result import chat, export, merge, push, serve
-from plumbob.console.commands.runs import compare, runs
+from plumbob.console.commands.result import chat, export_result, merge, push, serve
+from plumbob.console.commands.runs import compare, runs_group
 from plumbob.console.commands.start import completion, init
 from plumbob.console.exit_codes import FAILED, INTERRUPTED, RESUME_ME, USER_ERROR
 from plumbob.core.errors import RunFailed, RunPreempted, RunStopped, UserError
@@ -64,18 +64,18 @@ COMMANDS: tuple[Command | CommandGroup, ...] = (
     save,
     stop,
     ui,
-    runs.GROUP,
+    runs_group.GROUP,
     compare,
     report,
     chat,
     serve,
-    export,
+    export_result,
     merge,
     push,
     pairs,
-    data.GROUP,
-    bias.GROUP,
-    adapters.GROUP,
+    data_group.GROUP,
+    bias_group.GROUP,
+    adapters_group.GROUP,
     doctor,
     verify,
     serve_reward,

@@ -1,22 +1,11 @@
 """What an evaluated policy is compared with where nobody says: what the run that trained it began from."""
 
 from pathlib import Path
-from typing import assert_never
 
 from plumbob.configs.paths import ADAPTER_CONFIG_FILE, is_folder, is_there
 from plumbob.configs.resolved_copy import RESOLVED_FILE, read_resolved
-from plumbob.configs.runs import (
-    AnyRun,
-    DpoRun,
-    EvalRun,
-    KtoRun,
-    OnlineRun,
-    PipelineRun,
-    PretrainEncoderRun,
-    PretrainRun,
-    RewardRun,
-    SftRun,
-)
+from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun
+from plumbob.configs.settings.models import PolicySettings
 from plumbob.core.errors import UserError
 from plumbob.driver.pipeline.pipeline import stage_folders
 
@@ -58,14 +47,9 @@ def began_from(policy: Path) -> str | None:
 
 
 def _began_from(run: AnyRun, folder: Path, policy: Path) -> str | None:
-    match run:
-        case SftRun() | DpoRun() | KtoRun() | OnlineRun():
-            return run.policy.model if policy == folder / "policy" else None
-        case PipelineRun():
-            stages = stage_folders(run, folder)
-            began = {stages.sft: stages.pretrained, stages.online: stages.sft, stages.dpo: stages.sft}
-            return began.get(str(policy))
-        case PretrainRun() | PretrainEncoderRun() | RewardRun() | EvalRun():
-            return None
-        case _:
-            assert_never(run)
+    if isinstance(run, PipelineRun):
+        stages = stage_folders(run, folder)
+        began = {stages.sft: stages.pretrained, stages.online: stages.sft, stages.dpo: stages.sft}
+        return began.get(str(policy))
+    trained = dict(run).get("policy")
+    return trained.model if isinstance(trained, PolicySettings) and policy == folder / "policy" else None

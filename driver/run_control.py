@@ -22,6 +22,7 @@ from plumbob.core.process_ends.stop_signals import stop_signals
 from plumbob.driver.run_folder.event_log import EventLog
 from plumbob.driver.run_folder.folder import STATUS_FILE
 from plumbob.driver.run_folder.status_listener import StatusListener
+from plumbob.driver.run_folder.step_events import StepsToKeep
 from plumbob.trainers.learner.checkpoint import Checkpoint
 from plumbob.trainers.metrics.step_record import Listener, StepRecord, WorkerCounts
 from plumbob.trainers.online.collection.sample_ledger import SampleLedger
@@ -56,6 +57,7 @@ class RunControl:
     ) -> None:
         self._session, self._name, self._on_saved = session, name, on_saved
         self.events = EventLog(folder)
+        self._steps = StepsToKeep()
         self.listener = StatusListener(listener, folder / STATUS_FILE, self.status, self._after_step, self.events)
         self.budget = RestartBudget(session.cluster.max_restarts)
         self.ledger: SampleLedger | None = None
@@ -152,7 +154,8 @@ class RunControl:
         """Called when a checkpoint stands."""
         self._is_save_requested = False
         stage = self.listener.stage or ""
-        self.events.record("saved", stage=stage, step=checkpoint.step, folder=str(checkpoint.folder))
+        steps = self._steps.kept(stage, checkpoint.step)
+        self.events.record_steps(steps, "saved", stage=stage, step=checkpoint.step, folder=str(checkpoint.folder))
         self._on_saved(stage, checkpoint)
 
     def responses_reissued(self, count: int) -> None:
@@ -160,6 +163,7 @@ class RunControl:
             self.ledger.reissued(count)
 
     def _after_step(self, record: StepRecord) -> None:
+        self._steps.stepped(record.stage, record.step)
         self.budget.stepped(record.stage, record.step)
         self._gauges.show(record)
         rollout = self._session.rollout_pool

@@ -20,7 +20,7 @@ from transformers import (
 
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.core.errors import UserError
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 from plumbob.models.files.weight_files import save_model
 
 EOS = "<|endoftext|>"

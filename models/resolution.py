@@ -15,8 +15,7 @@ from plumbob.configs.paths import (
     is_of_package,
 )
 from plumbob.configs.settings.models import ModelRef
-from plumbob.configs.settings.tuning.adapters import BottleneckTuning, LoraTuning, VeraTuning
-from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES, PROMPT_TYPES
+from plumbob.configs.settings.tuning.any_tuning import ADAPTER_TYPES, SIZE_KEYS
 from plumbob.configs.settings.tuning.soft_prompts import MultitaskPromptTuning
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside, read_json_object
@@ -29,13 +28,6 @@ MODEL_FILES = ("config.json", CONFIG_FILE)
 """By which a folder is known as a model's or an adapter's."""
 
 HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
-
-NUMBERS = {
-    **dict.fromkeys((LoraTuning.peft_type, VeraTuning.peft_type), "r"),
-    BottleneckTuning.peft_type: "width",
-    **dict.fromkeys(PROMPT_TYPES, "num_virtual_tokens"),
-}
-"""Kind of an adapter -> what its config calls its rank or width, or the length of a soft prompt."""
 
 MAX_NUMBER = 65_536
 """Of these: no rank is wider than the layers of the largest models."""
@@ -132,7 +124,7 @@ def _resolve_adapter(ref: ModelRef, folder: Path) -> ModelSource:
             f"{ref}: is an adapter of peft_type {kind}, and only {', '.join(ADAPTER_TYPES)} can be "
             f"trained further; merge it into its base first (peft's merge_and_unload) and give the result"
         )
-    _check_numbers(folder, config, NUMBERS.get(str(kind)))
+    _check_numbers(folder, config, SIZE_KEYS.get(str(kind)))
     check_file(folder / WEIGHTS_FILE, ref.setting)
     with from_outside(f"{BASE_KEY} of {folder}: cannot be looked for", "give a folder that may be read"):
         base = base_of(folder, config)

@@ -1,1 +1,1 @@
-"""Rewards behind one protocol: text in, a score out. Add new ones here, settings in the union RewardPart."""
+"""Rewards behind one protocol: text in, a score out. A new kind stands in `parts/`, its settings in RewardPart."""

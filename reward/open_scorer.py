@@ -1,31 +1,21 @@
-"""From a reward of the settings to its scorer: the one place that asks which reward it is."""
+"""From a reward of the settings to its scorer; a part of its own kind is opened by the module of that name."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import assert_never
 
-from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
-from plumbob.configs.settings.reward_parts import EnvironmentPart
-from plumbob.configs.settings.reward_services import HttpPart, LlmJudgePart
 from plumbob.configs.settings.rewards import CombinedReward, EnsembleReward, ModelReward, Reward, RuleReward
-from plumbob.configs.settings.rules.reward_rules import RuleSettings
 from plumbob.core.errors import UserError
 from plumbob.data.prompts import EncodedPrompt
 from plumbob.data.reading.field_values import shown
 from plumbob.data.records import Prompt, RowError
 from plumbob.reward.combined import combined_opening
 from plumbob.reward.ensemble import ensemble_opening
-from plumbob.reward.episode_scorer import EpisodeScorer
-from plumbob.reward.programs.code_scorer import code_opening
-from plumbob.reward.programs.function_scorer import function_opening
+from plumbob.reward.open_part import part_opening
 from plumbob.reward.reward_models.bert_model import check_reward_model, is_decoder, load_reward_model
 from plumbob.reward.reward_models.bert_scorer import BertScorer
 from plumbob.reward.reward_models.decoder_scorer import DecoderScorer
 from plumbob.reward.rules.callable_rule import RuleScorer
-from plumbob.reward.rules.open_rule import rule_opening
 from plumbob.reward.scorer import Opening, Scorer
-from plumbob.reward.services.http_scorer import http_opening
-from plumbob.reward.services.llm_judge import judge_opening
 
 
 def check_reward(reward: Reward) -> None:
@@ -81,22 +71,10 @@ def _opening(reward: Reward, folder: Path | None = None) -> Opening:
             return ensemble_opening([_opening(member, folder) for member in members], penalty)
         case CombinedReward(parts):
             return combined_opening([(part, _opening(part.reward, folder)) for part in parts])
-        case EnvironmentPart():
-            return Opening(lambda: None, lambda device: EpisodeScorer())
-        case FunctionPart():
-            return function_opening(reward)
-        case CodePart():
-            return code_opening(reward)
-        case RuleSettings():
-            return rule_opening(reward)
-        case HttpPart():
-            return http_opening(reward)
-        case LlmJudgePart():
-            return judge_opening(reward, folder)
         case RuleReward(rule):
             return Opening(lambda: None, lambda device: RuleScorer(rule))
         case _:
-            assert_never(reward)
+            return part_opening(reward, folder)
 
 
 def _model_scorer(reward: ModelReward, device: str) -> Scorer:

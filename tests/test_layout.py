@@ -64,8 +64,29 @@ WRONG_TERMS = {
 }
 """Pattern of prose -> what the field says: terms that can mean nothing else; plain English words are not here."""
 
-OLD_KEYS = ("configs.renamed_keys",)
-"""Modules that name what settings were called before."""
+SAME_IDEA = {
+    "instructions": "that can be verified in a response",
+    "kuberay": "the launcher of that name",
+    "monitors": "what is watched in an online run",
+    "soft_prompts": "vectors before every text",
+    "weights": "methods that train weights of the model itself",
+}
+"""A module of settings and the one that reads them, under one name: what both are about."""
+
+OLD_KEYS = ("configs.renamed_keys", "tests/unit/configs/test_renamed_keys.py")
+"""Files that name what settings were called before."""
+
+THIS_FILE = "tests/test_layout.py"
+
+FILES_OF_TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
+
+PRESETS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs/presets").glob("*.yaml"))
+
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "console/web/static").rglob("*.js")
+    if "vendor" not in path.parts
+)
 
 
 def test_no_folder_has_more_than_a_dozen_modules() -> None:
@@ -74,23 +95,28 @@ def test_no_folder_has_more_than_a_dozen_modules() -> None:
 
 
 def test_no_two_classes_share_a_name() -> None:
-    """Nor does one of a test."""
+    """Nor does one of a test, one within a function, or one whose name begins with an underscore."""
     homes = defaultdict(list)
-    of_tests = {path.as_posix(): path.read_text() for path in (ROOT / "tests").rglob("*.py")}
-    for place, source in ({module: text(module) for module in modules()} | of_tests).items():
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                homes[node.name].append(place)
+    of_tests = {file: (ROOT / file).read_text(encoding="utf-8") for file in FILES_OF_TESTS}
+    for file, source in ({module: text(module) for module in (*modules(), *modules_beside())} | of_tests).items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(file)
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}
 
 
 def test_no_two_modules_share_a_name() -> None:
-    """But for settings, which are named after the room that reads them, and commands, after what is typed."""
+    """But for `SAME_IDEA`, each of which is there twice: as settings, and as what reads them."""
     homes = defaultdict(list)
-    for module in modules():
-        if not module.startswith(("configs.settings.", "console.commands.")):
-            homes[module.rpartition(".")[2]].append(module)
-    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+    for module in (*modules(), *modules_beside()):
+        homes[module.rpartition(".")[2]].append(module)
+    shared = {name: found for name, found in homes.items() if len(found) > 1 and name != "__main__"}
+    assert shared.keys() == SAME_IDEA.keys()
+    assert all(len(found) == 2 and _num_of_settings(found) == 1 for found in shared.values())
+
+
+def _num_of_settings(found: list[str]) -> int:
+    return sum(module.startswith("configs.settings.") for module in found)
 
 
 @pytest.mark.parametrize("module", [*modules(), *packages(), *modules_beside()])
@@ -161,8 +187,13 @@ def test_docstrings_messages_and_comments_use_the_terms_of_the_field(module: str
     assert wrong_terms(prose(text(module))) == set()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_documents_use_the_terms_of_the_field(document: str) -> None:
+@pytest.mark.parametrize("file", [file for file in FILES_OF_TESTS if file not in (*OLD_KEYS, THIS_FILE)])
+def test_tests_use_the_terms_of_the_field(file: str) -> None:
+    assert wrong_terms(prose((ROOT / file).read_text(encoding="utf-8"))) == set()
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *PRESETS, *PAGES])
+def test_documents_presets_and_pages_use_the_terms_of_the_field(document: str) -> None:
     assert wrong_terms((ROOT / document).read_text(encoding="utf-8")) == set()
 
 

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.comparison import Row, compared, not_measured
 from benchmarks.limit.learner_memory import LearnerMemory
 from benchmarks.material import Material
-from benchmarks.measuring import Measured
+from benchmarks.measuring import BothSides
 from benchmarks.peer_run import ROOT
 from benchmarks.plumbob_run import SideError, run_plumbob, run_process
+from benchmarks.row_medians import Row, compared, not_measured
 from benchmarks.rows import PeerComparison
 from benchmarks.workload import Workload
 from plumbob.core.errors import UserError
@@ -134,7 +134,7 @@ def parts_alone(module: str, work: Workload, folder: Path, *which: str) -> dict[
     return parts
 
 
-def shares(comparison: PeerComparison, measured: Measured) -> Iterator[Row]:
+def shares(comparison: PeerComparison, measured: BothSides) -> Iterator[Row]:
     """Of a comparison's own runs of Plumbob: publishing, the driver's own share, and the first finished step."""
     runs, name = measured.plumbob, comparison.name
     steps = [measured.step_seconds(run) for run in runs]

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from plumbob.cluster.workers.worker import Worker
 from plumbob.core.disk_errors import naming_final
+from plumbob.core.garbage import uncollected
+from plumbob.core.hidden_package import uncompiled
 
 if TYPE_CHECKING:
     from plumbob.configs.runs import LearnerRun
@@ -39,16 +41,18 @@ class LearnerWorker(Worker):
 
     def join(self, rank: "Rank") -> None:
         self._check_host()
-        import torch
+        with uncollected(), uncompiled():
+            import torch
 
-        from plumbob.trainers.learner.engine import join_group
+            from plumbob.trainers.learner.engine import join_group
 
         self._rank = rank
         join_group(rank, torch.cuda.is_available())
 
     def build(self, run: "LearnerRun") -> None:
-        from plumbob.trainers.build import build_learner, models_of
-        from plumbob.trainers.learner.ranks.own_rows import OwnRows
+        with uncollected(), uncompiled():
+            from plumbob.trainers.build import build_learner, models_of
+            from plumbob.trainers.learner.ranks.own_rows import OwnRows
 
         self._check_host(models_of(run))
         self._learner: Any = None

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plumbob.cluster.workers.worker import NO_SOURCES, Worker
+from plumbob.core.garbage import uncollected
+from plumbob.core.hidden_package import uncompiled
 from plumbob.reward.scorer import Score, ScoreRequest, with_texts
 from plumbob.rollout.rollout_records import Rollout
 
@@ -29,9 +31,10 @@ class ScorerWorker(Worker):
             folder: where answers that were paid for are kept, for all scorers; None keeps them with this one.
         """
         self._check_host((model.name for model in reward.models), sources)
-        import torch
+        with uncollected(), uncompiled():
+            import torch
 
-        from plumbob.reward.open_scorer import open_scorer
+            from plumbob.reward.open_scorer import open_scorer
 
         self._scorer = open_scorer(reward, "cuda" if torch.cuda.is_available() else "cpu", folder)
 

@@ -3,7 +3,7 @@
 Each variant is one class with its `kind`; its equation and paper stand at its function in `trainers/`.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -122,6 +122,10 @@ def algorithm_of(estimator: Estimator) -> str:
 def algorithm_with(estimator_kind: str) -> str:
     """As `algorithm_of`, of the estimator's kind alone."""
     return "ppo" if estimator_kind == "gae" else estimator_kind
+
+
+ALGORITHMS = frozenset(algorithm_with(one.model_fields["kind"].default) for one in get_args(get_args(Estimator)[0]))
+"""What an online stage may be called."""
 
 
 def critic_of(estimator: Estimator) -> Gae | None:

@@ -58,7 +58,11 @@ class ModelPart(PartSettings):
 class EnvironmentPart(PartSettings):
     """What the environment of the rollouts gives, the sum over an episode's turns (`rollout.environment`).
 
-    With `online.estimator.kind=gae` each turn's reward stands at the turn's last token.
+    Estimators that look at each token (`gae`, `reinforce++`) see each turn's reward at the turn's last one.
     """
 
     kind: Literal["environment"] = "environment"
+
+
+PlainPart = EnvironmentPart
+"""Parts that are of no family. A new one is a variant here, and `KIND_part.py` in `reward/parts/`, which opens it."""

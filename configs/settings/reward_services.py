@@ -87,3 +87,4 @@ class LlmJudgePart(ServicePart):
 
 
 ServedPart = HttpPart | LlmJudgePart
+"""A new one is a variant here, and `KIND_part.py` in `reward/parts/`, which opens it."""

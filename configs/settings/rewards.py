@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from plumbob.configs.base import BatchSize, ModelName, NumTokens, PositiveOrZero
 from plumbob.configs.settings.models import REWARD_MODEL, ModelRef, NewBertSettings, RewardEncoderSettings
 from plumbob.configs.settings.programs.reward_programs import ProgramPart
-from plumbob.configs.settings.reward_parts import EnvironmentPart, ModelPart
+from plumbob.configs.settings.reward_parts import ModelPart, PlainPart
 from plumbob.configs.settings.reward_services import ServedPart
 from plumbob.configs.settings.rules.reward_rules import RulePart
 from plumbob.configs.settings.tuning.encoders import EncoderTuning, WholeEncoder, check_encoder_tuning
@@ -117,9 +117,9 @@ class CombinedReward:
         return any(part.reward.keeps_answers for part in self.parts)
 
 
-OwnReward = EnvironmentPart | ServedPart | RulePart | ProgramPart
-"""Parts that are a reward themselves. A new one is a variant in one of their modules, a file in `reward/` that scores,
-and its arm in `reward/open_scorer.py`: nobody else asks which it is."""
+OwnReward = PlainPart | ServedPart | RulePart | ProgramPart
+"""Parts that are a reward themselves. A new one is a variant in one of their modules, and a file below `reward/parts/`
+that scores, which is found by its name: nobody asks which it is."""
 
 RewardPart = Annotated[ModelPart | OwnReward, Field(discriminator="kind")]
 """What `reward.parts` is a list of; a `ModelPart` becomes a `ModelReward`."""
@@ -139,7 +139,7 @@ REWARDS_TODAY = (
 
 
 def no_reward(section: str) -> str:
-    """What is said of a reward that there must be."""
+    """The message about a reward that there must be."""
     return f"{section}.model is missing, and there are no {section}.parts; {REWARDS_TODAY}"
 
 

@@ -1,7 +1,7 @@
 """The settings of each stage: how it optimises, and what."""
 
 import os
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -68,6 +68,9 @@ class EarlyStoppingSettings(Settings):
 class EpochSettings(OptimizerSettings):
     """An offline stage: epochs over a fixed set of records."""
 
+    row_name: ClassVar[str] = "records"
+    """What one row of a batch is called, of several."""
+
     num_epochs: Count = 1
     """How often each record is trained on."""
     batch_size: BatchSize = 32
@@ -99,6 +102,8 @@ class EpochSettings(OptimizerSettings):
 
 class PretrainSettings(EpochSettings):
     """Self-supervised training of a causal model: next-token prediction."""
+
+    row_name = "blocks"
 
     learning_rate: LearningRate = 1e-3
     block_tokens: NumTokens = 128
@@ -150,12 +155,16 @@ class CalibrationSettings(FrozenPolicySettings):
 class DpoSettings(EpochSettings):
     """A policy learns from preference pairs, without a reward model or sampling."""
 
+    row_name = "pairs"
+
     learning_rate: LearningRate = 5e-4
     loss: PreferenceLoss = DpoLoss()
 
 
 class KtoSettings(EpochSettings):
     """A policy learns from single responses labelled good or bad (Ethayarajh et al. 2024, arXiv 2402.01306)."""
+
+    row_name = "responses"
 
     learning_rate: LearningRate = 5e-4
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 32
@@ -255,7 +264,7 @@ class PolicyEvaluationSettings(EvaluationSettings):
     """What `plumbob eval` measures of policies."""
 
     pass_at: tuple[SamplesPerPrompt, ...] = ()
-    """Numbers k: the chance that one of k responses is right (pass@k), told of `samples_per_prompt`."""
+    """Numbers k: the chance that one of k responses is right (pass@k), estimated from `samples_per_prompt`."""
     right_from: Coefficient = 1.0
     """A response is right whose reward is at least this."""
     responses_file: OutputFile | None = None
@@ -266,7 +275,7 @@ class PolicyEvaluationSettings(EvaluationSettings):
         largest = max(self.pass_at, default=0)
         if largest > self.samples_per_prompt:
             raise ValueError(
-                f"evaluation.pass_at={largest} is told of that many responses or more to a prompt: set "
+                f"evaluation.pass_at={largest} is estimated from that many responses or more to a prompt: set "
                 f"evaluation.samples_per_prompt={largest} at least"
             )
         return self

@@ -13,7 +13,7 @@ from plumbob.data.reading.file_formats.formats import FileRow, iterate_rows
 from plumbob.data.reading.messages import conversation_in
 from plumbob.data.reading.question import question_in
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, Render, RowRender, plain_dialogue
+from plumbob.data.texts.chat_text import ASSISTANT_TURN, HUMAN_TURN, Render, RowRender, plain_dialogue
 from plumbob.data.texts.written_texts import written_texts
 
 

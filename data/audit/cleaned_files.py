@@ -24,7 +24,7 @@ from plumbob.data.personal.pseudonyms import Pseudonyms, full_names_in, strings_
 from plumbob.data.reading.file_formats.delimited_text import typed
 from plumbob.data.reading.file_formats.formats import FileRow, iterate_rows
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import plain_dialogue
+from plumbob.data.texts.chat_text import plain_dialogue
 from plumbob.data.texts.written_texts import written_texts
 
 Reason = Literal["unread", "leak", "benchmark", "identical", "contradictory", "duplicate", "near-duplicate"]

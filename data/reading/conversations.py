@@ -6,7 +6,7 @@ from plumbob.data.reading.field_values import Fields, shown, text_at
 from plumbob.data.reading.messages import messages_in, template_values
 from plumbob.data.reading.question import question_messages, with_system
 from plumbob.data.records import Demonstration, RowError
-from plumbob.data.texts.chat import Message, RowRender
+from plumbob.data.texts.chat_text import Message, RowRender
 
 _PROBE = "the response's end is looked for behind this"
 

@@ -10,7 +10,7 @@ from plumbob.data.reading.field_values import Fields, listed, shown
 from plumbob.data.reading.fields import demonstration_of, pair_of
 from plumbob.data.reading.question import QUESTIONS, answered
 from plumbob.data.records import Ranking, RowError, ScoredResponse
-from plumbob.data.texts.chat import RowRender
+from plumbob.data.texts.chat_text import RowRender
 
 RANKING_FORMS = "prompt + answers (a list, best first), or prompt + answers + ranks or scores"
 SCORE_FORMS = "prompt + answer (or response, completion) + score (or rating)"

@@ -30,7 +30,7 @@ from plumbob.data.reading.question import (
     with_system,
 )
 from plumbob.data.records import Demonstration, Dialogue, DialoguePair, LabelledResponse, PreferencePair, RowError
-from plumbob.data.texts.chat import ASSISTANT_TURN, HUMAN_TURN, RowRender
+from plumbob.data.texts.chat_text import ASSISTANT_TURN, HUMAN_TURN, RowRender
 
 BESIDE = (*BLANK_WHEN_MISSING, TOOLS, TEMPLATE_VALUES)
 """What stands beside a prompt or a conversation."""

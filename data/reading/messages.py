@@ -7,7 +7,7 @@ from typing import Any
 from plumbob.core.outside import MAX_JSON_DEPTH, is_deeper
 from plumbob.data.reading.field_values import Fields, shown, text_at
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 
 CONVERSATIONS = ("messages", "conversations")
 """The first of them that a row has is its conversation."""

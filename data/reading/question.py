@@ -7,7 +7,7 @@ from typing import Any
 from plumbob.data.reading.field_values import Fields, shown, text_at
 from plumbob.data.reading.messages import TEMPLATE_VALUES, TOOLS, messages_in
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 
 QUESTIONS = ("prompt", "question", "instruction")
 """The first of them that a row has is its question."""

@@ -39,7 +39,7 @@ from plumbob.data.records import (
     opening_digest,
     prompt_id_of,
 )
-from plumbob.data.texts.chat import Message, Render, RowRender
+from plumbob.data.texts.chat_text import Message, Render, RowRender
 from plumbob.data.texts.control_tokens import unmarked_within
 
 

@@ -54,12 +54,12 @@ class TextCodec:
             for text, is_anew in zip(texts, begins, strict=True)
         ]
 
-    def decode_after(self, prompt: NDArray[np.int32], ids: NDArray[np.int32]) -> str:
-        """The text of `ids` as they continue those of a prompt, without control tokens."""
+    def decode_after(self, prompt: NDArray[np.int32], ids: NDArray[np.int32], with_control: bool = False) -> str:
+        """The text of `ids` as they continue those of a prompt, without control tokens or with them spelt."""
         if not self._anchors or self._begins_anew(prompt):
-            return self._decode(ids.tolist())
+            return self._decode(ids.tolist(), with_control)
         _, anchor = self._anchors[0]
-        return self._decode([*anchor, *ids.tolist()]).removeprefix(self._decode(anchor))
+        return self._decode([*anchor, *ids.tolist()], with_control).removeprefix(self._decode(anchor))
 
     def _begins_anew(self, prompt: NDArray[np.int32]) -> bool:
         """Whether a text behind the prompt is tokenised as one that stands alone."""
@@ -108,8 +108,10 @@ class TextCodec:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False, **options)["input_ids"]
         return ids
 
-    def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    def _decode(self, ids: list[int], with_control: bool = False) -> str:
+        return str(
+            self._tokenizer.decode(ids, skip_special_tokens=not with_control, clean_up_tokenization_spaces=False)
+        )
 
 
 def _array(ids: Sequence[int]) -> NDArray[np.int32]:

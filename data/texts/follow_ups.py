@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from plumbob.core.errors import UserError
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import Message, chat_renderer
+from plumbob.data.texts.chat_text import Message, chat_renderer
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.control_tokens import any_of, checked_marks
 from plumbob.data.texts.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plumbob.configs.settings.data import PROMPT_PLACE, ReadingSettings
-from plumbob.data.texts.chat import Message, ModelRender, Render
+from plumbob.data.texts.chat_text import Message, ModelRender, Render
 from plumbob.data.texts.control_tokens import SpeltTokens, checked_marks
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.configs.resume_rules import flat
+from plumbob.configs.settings.algorithms import ALGORITHMS
 from plumbob.core.noise.differences import MeasuredMetric
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.core.statistics import Z95
@@ -30,10 +31,8 @@ ALONE = (
 )
 """Metrics of a stage that are worth comparing without an interval too."""
 
-OFFLINE = frozenset({"pretrain", "pretrain-encoder", "sft", "reward", "dpo", "kto", "eval", "data"})
-"""Stages that are called so in every run; one of policy gradients is called as its algorithm, `ONLINE` here."""
-
 ONLINE = "online"
+"""The stage of whichever online algorithm: runs of two of them are compared by it."""
 
 NEWEST_SHARE = 0.1
 """Of the steps of a journal, whose responses are compared: the newest, one at least."""
@@ -52,7 +51,7 @@ def measurements(folder: Path) -> dict[str, MeasuredMetric]:
         stages = {name: stage for name, stage in summary.get("stages", {}).items() if name != "data"}
         found: dict[str, MeasuredMetric] = {}
         for name, stage in stages.items():
-            prefix = "" if len(stages) == 1 else f"{name if name in OFFLINE else ONLINE} "
+            prefix = "" if len(stages) == 1 else f"{ONLINE if name in ALGORITHMS else name} "
             found |= {f"{prefix}{metric}": value for metric, value in _of_stage(stage)}
         prefix = f"{ONLINE} " if len(stages) > 1 else ""
         digest = next((stage[RESPONSES_DIGEST] for stage in stages.values() if RESPONSES_DIGEST in stage), None)

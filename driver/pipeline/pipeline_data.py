@@ -25,7 +25,7 @@ from plumbob.data.reading.readers import (
 from plumbob.data.records import Demonstration, PreferencePair, Prompt, make_prompt
 from plumbob.data.rendered_rows import RenderedRow
 from plumbob.data.splitting import Split, check_overlap, hold_out
-from plumbob.data.texts.chat import PlainDialogue, Render
+from plumbob.data.texts.chat_text import PlainDialogue, Render
 from plumbob.data.texts.control_tokens import SpeltTokens
 from plumbob.data.texts.tokenizer import Tokenizer
 from plumbob.data.toy_world.gold_score import gold_score

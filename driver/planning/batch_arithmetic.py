@@ -1,21 +1,10 @@
 """What a run's settings amount to, spelt out with its own numbers: records or prompts, batches, optimizer steps."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, assert_never
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from plumbob.configs.runs import (
-    AnyRun,
-    DpoRun,
-    EvalRun,
-    KtoRun,
-    OnlineRun,
-    PipelineRun,
-    PretrainEncoderRun,
-    PretrainRun,
-    RewardRun,
-    SftRun,
-)
+from plumbob.configs.runs import AnyRun, EvalRun, OnlineRun, PipelineRun
 from plumbob.configs.settings.algorithms import algorithm_of
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.training import EpochSettings, EvaluationSettings, OnlineSettings
@@ -165,16 +154,6 @@ class _Arithmetic:
 
     def of_run(self, run: AnyRun) -> Iterator[StageArithmetic]:
         match run:
-            case PretrainRun() | PretrainEncoderRun():
-                yield self.offline(run.stage, "pretrain", "blocks", run.pretrain)
-            case SftRun():
-                yield self.offline(run.stage, "sft", "records", run.sft)
-            case RewardRun():
-                yield self.offline(run.stage, "reward_training", "records", run.reward_training)
-            case DpoRun():
-                yield self.offline(run.stage, "dpo", "pairs", run.dpo)
-            case KtoRun():
-                yield self.offline(run.stage, "kto", "responses", run.kto)
             case OnlineRun():
                 yield self.online(run.stage, run.online, run.rollout)
             case EvalRun():
@@ -183,20 +162,21 @@ class _Arithmetic:
             case PipelineRun():
                 yield from self.of_pipeline(run)
             case _:
-                assert_never(run)
+                section, settings = run.epochs
+                yield self.offline(run.stage, section, settings)
 
     def of_pipeline(self, run: PipelineRun) -> Iterator[StageArithmetic]:
         if isinstance(run.policy.ref, NewLlamaSettings):
-            yield self.offline("pretrain", "pretrain", "blocks", run.pretrain)
+            yield self.offline("pretrain", "pretrain", run.pretrain)
         if isinstance(run.reward.encoder, NewBertSettings):
-            yield self.offline("pretrain-encoder", "pretrain_encoder", "blocks", run.pretrain_encoder)
-        yield self.offline("sft", "sft", "records", run.sft)
-        yield self.offline("reward", "reward_training", "pairs", run.reward_training)
+            yield self.offline("pretrain-encoder", "pretrain_encoder", run.pretrain_encoder)
+        yield self.offline("sft", "sft", run.sft)
+        yield replace(self.offline("reward", "reward_training", run.reward_training), what="pairs")
         yield self.online(algorithm_of(run.online.estimator), run.online, run.rollout)
-        yield self.offline("dpo", "dpo", "pairs", run.dpo)
+        yield self.offline("dpo", "dpo", run.dpo)
         yield self.evaluation(run.evaluation, run.rollout, of_heldout=True)
 
-    def offline(self, stage: str, section: str, what: str, settings: EpochSettings) -> OfflineArithmetic:
+    def offline(self, stage: str, section: str, settings: EpochSettings) -> OfflineArithmetic:
         learner: LearnerSettings = self.learner
         rows = self.sizes.learnt[stage]
         assert rows.lengths is not None, "rows of a file have lengths"
@@ -204,7 +184,7 @@ class _Arithmetic:
         return OfflineArithmetic(
             stage,
             section,
-            what,
+            settings.row_name,
             len(rows.lengths),
             settings.num_epochs,
             settings.batch_size,

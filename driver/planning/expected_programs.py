@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from plumbob.configs.settings.programs.reward_programs import CodePart, FunctionPart
 from plumbob.configs.settings.rewards import RewardPart
-from plumbob.configs.settings.rules.reward_rules import JsonRule, MathRule
+from plumbob.configs.settings.rules.reward_rules import BoundedRule
 from plumbob.configs.settings.workers import RolloutSettings
 from plumbob.models.sizes.memory import GIB, MemoryEstimate
 
@@ -51,5 +51,5 @@ def _of_parts(parts: Sequence[RewardPart]) -> Iterator[ProgramMemory]:
                 yield ProgramMemory(BEGUN, int(gib * GIB))
             case CodePart(memory_gib=gib, programs_at_once=at_once, max_processes=most):
                 yield ProgramMemory(at_once * SANDBOXES * BEGUN, at_once * most * int(gib * GIB))
-            case MathRule() | JsonRule():
+            case BoundedRule():
                 yield ProgramMemory(CHECKED, CHECKED)

@@ -10,7 +10,7 @@ from plumbob.driver.default_baseline import began_from
 from plumbob.driver.result.places import shown_settings, without_places
 from plumbob.driver.run_folder.folder import EVENTS_FILE
 from plumbob.driver.run_folder.made_adapter import RunRecord, data_of, record_of
-from plumbob.trainers.metrics.json_lines import read_json_lines
+from plumbob.driver.run_folder.step_events import read_events
 
 LINEAGE_FILE = "lineage.json"
 
@@ -87,7 +87,7 @@ def _name(model: str) -> str:
 def _decisions(run: Path) -> list[dict[str, Any]] | str:
     try:
         with from_outside(EVENTS_FILE):
-            events = [event for event in read_json_lines(run / EVENTS_FILE) if event.get("event") in DECISIONS]
+            events = [event for event in read_events(run / EVENTS_FILE) if event.get("event") in DECISIONS]
     except UserError:
         return f"missing: {EVENTS_FILE} is not as a run writes it"
     return [_decision(event) for event in events]

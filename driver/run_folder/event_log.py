@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from plumbob.core.disk_errors import naming_file
 from plumbob.core.errors import RunStopped, UserError, first_line
 from plumbob.core.stamped_lines import utc_now
 from plumbob.driver.run_folder.folder import EVENTS_FILE
+from plumbob.driver.run_folder.step_events import STEP, DoneStep
+
+TAIL_BYTES = 2**16
+"""Read at once from a record's end."""
 
 
 class EventLog:
     """Appends to the file of a run, which is made when something happens. Called from several threads.
 
-    A line is on the disk when `record` returns, whole: of a driver that died in the middle of one it is taken off. A
-    step adds at most two, of its checkpoint and of its policy version; the step itself is in `metrics.jsonl`.
+    A line is on the disk when `record` returns, whole: of a driver that died in the middle of one it is taken off.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,13 +39,22 @@ class EventLog:
         Raises:
             OSError: the disk is full or broken.
         """
-        content = {"time": utc_now(), "event": event, "by": self._by, **details}
+        self._add([{"time": utc_now(), "event": event, "by": self._by, **details}])
+
+    def record_steps(self, steps: Sequence[DoneStep], event: str, **details: Any) -> None:
+        """Add a line for each step, at the time of its end, and then the event by which they are kept: all at once."""
+        lines = [
+            {"time": one.time, "event": STEP, "by": self._by, "stage": one.stage, "step": one.step} for one in steps
+        ]
+        self._add([*lines, {"time": utc_now(), "event": event, "by": self._by, **details}])
+
+    def _add(self, contents: Sequence[dict[str, Any]]) -> None:
         with self._lock, naming_file(self._path):
             if not self._is_whole:
                 _take_off_torn_line(self._path)
                 self._is_whole = True
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(content) + "\n")
+                file.write("".join(json.dumps(content) + "\n" for content in contents))
                 file.flush()
                 os.fsync(file.fileno())
 
@@ -60,7 +72,15 @@ class EventLog:
 def _take_off_torn_line(path: Path) -> None:
     """Of a driver that died while it wrote, whatever else is in the file."""
     with suppress(FileNotFoundError), path.open("rb+") as file:
-        file.truncate(file.read().rfind(b"\n") + 1)
+        start = end = file.seek(0, os.SEEK_END)
+        while start:
+            start = max(start - TAIL_BYTES, 0)
+            file.seek(start)
+            newline = file.read(min(TAIL_BYTES, end - start)).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+        file.truncate(0)
 
 
 def _end_of(error: BaseException) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 
 from plumbob.configs.paths import cached_folder
 from plumbob.core.atomic_files import flush_all, make_folder, open_to_readers, replaced
 from plumbob.core.errors import UserError
+from plumbob.core.hidden_package import hidden
 from plumbob.core.outside import from_outside, read_json_object
 from plumbob.models.files.finite_weights import first_not_finite
 
@@ -34,9 +34,9 @@ def save_model(model: Any, tokenizer: Any, folder: Path, **options: Any) -> None
     Args:
         options: of transformers' `save_pretrained`.
     """
-    if not torch.cuda.is_available():  # Saving imports DeepSpeed, which warns of having found no GPU unless it is told.
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    model.save_pretrained(folder, **options)
+    # Saving would import it, for more than a second, to see whether the model is in one of its engines.
+    with hidden("deepspeed"):
+        model.save_pretrained(folder, **options)
     tokenizer.save_pretrained(folder)
     for path in folder.glob("*.safetensors"):
         open_to_readers(path)

@@ -17,7 +17,7 @@ from plumbob.data.audit.audited_rows import read_audited
 from plumbob.data.bias.probe_texts import probe_texts
 from plumbob.data.bias.term_pairs import read_term_pairs
 from plumbob.data.bias.term_swaps import Counterfactual, CounterfactualTexts, Text, counterfactual_texts, term_swaps
-from plumbob.data.texts.chat import Message, plain_dialogue
+from plumbob.data.texts.chat_text import Message, plain_dialogue
 from plumbob.reward.bias.group_differences import GroupDifference, group_differences
 from plumbob.reward.reward_models.dialogue_form import load_form
 from plumbob.reward.reward_models.reward_prompts import RewardPrompts

@@ -27,7 +27,7 @@ from plumbob.reward.programs.program_tests import (
     program_in,
 )
 from plumbob.reward.programs.sandbox import Sandbox, SandboxRefused
-from plumbob.reward.scorer import Opening, Score, ScoreRequest
+from plumbob.reward.scorer import Score, ScoreRequest
 
 
 class CodeScorer:
@@ -169,13 +169,3 @@ def _file(content: bytes = b"") -> Iterator[int]:
 def _remove(folder: Path, after_death: AfterDeath) -> None:
     after_death.cancel()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def code_opening(part: CodePart) -> Opening:
-    """It is checked by a program of one line, and a row by its tests."""
-    read = assertions_in if part.form == "asserts" else pairs_in
-    return Opening(
-        check=lambda: CodeScorer(part).close(),
-        open=lambda device: CodeScorer(part),
-        check_row=lambda row: read(row, part.column),
-    )

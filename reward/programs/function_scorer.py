@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from plumbob.configs.settings.programs.reward_programs import FunctionPart
 from plumbob.core.errors import RunFailed
 from plumbob.reward.programs.function_process import FunctionProcess, NoScore
-from plumbob.reward.scorer import Opening, Score, ScoreRequest
+from plumbob.reward.scorer import Score, ScoreRequest
 
 SHOWN = 120
 """Letters of a prompt and of a response that a message repeats."""
@@ -41,8 +41,3 @@ class FunctionScorer:
                 f"on_failure=NUMBER in its part of the reward scores such responses with that number"
             )
         return Score(self._part.on_failure, {}, {"function": answer.reason})
-
-
-def function_opening(part: FunctionPart) -> Opening:
-    """It is checked by importing it here, in a process of its own that ends at once."""
-    return Opening(lambda: FunctionProcess(part, quiet=True).close(), lambda device: FunctionScorer(part))

@@ -14,7 +14,7 @@ from plumbob.core.atomic_files import flush, write_atomically
 from plumbob.core.outside import from_outside
 from plumbob.data.records import RowError
 from plumbob.data.texts.bounded_templates import template_trial
-from plumbob.data.texts.chat import (
+from plumbob.data.texts.chat_text import (
     PLAIN_CHAT_TEMPLATE,
     Message,
     ObservedRender,

@@ -8,7 +8,7 @@ from plumbob.configs.settings.models import ModelRef
 from plumbob.configs.settings.rewards import Reward
 from plumbob.data.records import RowError
 from plumbob.data.rendered_rows import RowPart, shortened
-from plumbob.data.texts.chat import Message, ModelRender, ObservedRender, Render
+from plumbob.data.texts.chat_text import Message, ModelRender, ObservedRender, Render
 from plumbob.data.texts.control_tokens import SpeltTokens, unmarked
 from plumbob.data.texts.turns import control_tokens
 from plumbob.reward.reward_models.bert_model import open_reward_tokenizer

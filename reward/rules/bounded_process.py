@@ -1,7 +1,7 @@
 """A process beside the scorer in which a rule runs whose time no other way bounds: JSON schemas and mathematics.
 
     scorer                                        process (this file's `main`)
-      |  {"kind": "math", ...}   the rule     -->   opens it
+      |  {"rule", "opened_by", ...}           -->   opens the rule
       |  <--                          "ready"
       |  {"text", "expected"}                 -->   values it, within CPU seconds and memory
       |  <--     {"value"} or {"reason"}, or it ended: then the next text starts another
@@ -18,15 +18,17 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any, assert_never
+from importlib import import_module
+from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
-
-from plumbob.configs.settings.rules.reward_rules import JsonRule, MathRule
+from plumbob.configs.settings.rules.reward_rules import BoundedRule
 from plumbob.core.errors import RunFailed
 from plumbob.reward.rules.rule import NotScored
 
-BoundedRule = JsonRule | MathRule
+R = TypeVar("R", bound=BoundedRule)
+
+Value = Callable[[str, Any], float]
+"""(text, what it is compared with) -> its value; raises NotScored."""
 
 MAX_MEMORY_GIB = 2.0
 """Of the process's addresses; what it uses is far less."""
@@ -35,10 +37,15 @@ READY = "ready"
 
 
 class BoundedProcess:
-    """Values texts by a rule in a process of its own, which starts with the first."""
+    """Values texts by a rule in a process of its own, which starts with the first.
 
-    def __init__(self, rule: BoundedRule) -> None:
-        self._rule = rule
+    Args:
+        opened_by: rule -> what values by it; a function of a module, which the process imports with what that imports.
+    """
+
+    def __init__(self, rule: R, opened_by: Callable[[R], Value]) -> None:
+        self._rule: BoundedRule = rule
+        self._places = {"settings": _place(type(rule)), "opened_by": _place(opened_by)}
         self._process: subprocess.Popen[bytes] | None = None
 
     def value(self, text: str, expected: Any) -> float:
@@ -70,12 +77,22 @@ class BoundedProcess:
             env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ.get("PATH", ""), "PYTHONHASHSEED": "0"},
         )
         weakref.finalize(self, _ended, process)
-        if _asked(process, self._rule.model_dump(mode="json")) != READY:
+        if _asked(process, {"rule": self._rule.model_dump(mode="json"), **self._places}) != READY:
             raise RunFailed(
                 f"the process of the reward's part {self._rule.label} did not start: it ended with "
                 f"status {_ended(process)}; what it wrote stands above, or in the worker's log"
             )
         return process
+
+
+def _place(thing: Any) -> list[str]:
+    """Module and name by which another process finds it."""
+    return [thing.__module__, thing.__qualname__]
+
+
+def _named(place: list[str]) -> Any:
+    module, name = place
+    return getattr(import_module(module), name)
 
 
 def _asked(process: "subprocess.Popen[bytes]", question: Any) -> Any:
@@ -116,8 +133,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    rule: BoundedRule = TypeAdapter(BoundedRule).validate_json(sys.stdin.readline())
-    value = _value_of(rule)
+    given = json.loads(sys.stdin.readline())
+    rule: BoundedRule = _named(given["settings"]).model_validate(given["rule"])
+    value: Value = _named(given["opened_by"])(rule)
     _answer(answers, READY)
     for line in sys.stdin:
         question = json.loads(line)
@@ -134,18 +152,3 @@ def main() -> None:
 
 def _answer(answers: Any, found: Any) -> None:
     print(json.dumps(found), file=answers, flush=True)
-
-
-def _value_of(rule: BoundedRule) -> Callable[[str, Any], float]:
-    match rule:
-        case JsonRule():
-            from plumbob.reward.rules.json_text import SchemaCheck
-
-            check = SchemaCheck(rule)
-            return lambda text, expected: float(check.is_kept(text))
-        case MathRule():
-            from plumbob.reward.rules.right_answers.mathematics import is_equal
-
-            return lambda text, expected: float(is_equal(text, expected))
-        case _:
-            assert_never(rule)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jsonschema
@@ -59,6 +60,12 @@ class SchemaCheck:
             return self._validator is None or bool(self._validator.is_valid(value))
         except RecursionError as error:
             raise NotScored(f"the schema: {reason_of(error)}") from error
+
+
+def json_value(rule: JsonRule) -> Callable[[str, None], float]:
+    """Text -> 1 where the rule is kept, else 0. UserError as `SchemaCheck`."""
+    check = SchemaCheck(rule)
+    return lambda text, _: float(check.is_kept(text))
 
 
 def _validator(rule: JsonRule, schema: dict[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from plumbob.core.errors import RunFailed
 from plumbob.data.reading.fields import prompt_of
 from plumbob.data.reading.messages import CONVERSATIONS
 from plumbob.data.reading.question import QUESTIONS, SYSTEM
-from plumbob.data.texts.chat import Message, ModelRender
+from plumbob.data.texts.chat_text import Message, ModelRender
 from plumbob.data.texts.written_texts import written_texts
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 
@@ -35,7 +35,7 @@ empty where it reads the prompt's text."""
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _ScoreCall:
     requests: Sequence[ScoreRequest]
     scores: "asyncio.Future[list[Score]]"
 
@@ -45,37 +45,37 @@ class BatchedScorer:
 
     def __init__(self, scorer: Scorer, max_rows: int) -> None:
         self._scorer, self._max_rows = scorer, max_rows
-        self._waiting: asyncio.Queue[_Batch] = asyncio.Queue()
+        self._waiting: asyncio.Queue[_ScoreCall] = asyncio.Queue()
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Raises what the scorer raises."""
-        batch = _Batch(requests, asyncio.get_running_loop().create_future())
-        await self._waiting.put(batch)
-        return await batch.scores
+        call = _ScoreCall(requests, asyncio.get_running_loop().create_future())
+        await self._waiting.put(call)
+        return await call.scores
 
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            batches = [await self._waiting.get()]
-            while not self._waiting.empty() and sum(len(batch.requests) for batch in batches) < self._max_rows:
-                batches.append(self._waiting.get_nowait())
-            await self._score(batches)
+            calls = [await self._waiting.get()]
+            while not self._waiting.empty() and sum(len(call.requests) for call in calls) < self._max_rows:
+                calls.append(self._waiting.get_nowait())
+            await self._score(calls)
 
-    async def _score(self, batches: Sequence[_Batch]) -> None:
-        together = [request for batch in batches for request in batch.requests]
+    async def _score(self, calls: Sequence[_ScoreCall]) -> None:
+        together = [request for call in calls for request in call.requests]
         try:
             scores = iter(await asyncio.to_thread(self._scorer.score, together))
         except Exception as error:
-            if len(batches) > 1:  # One of them may be to blame alone.
-                for batch in batches:
-                    await self._score([batch])
-            elif not batches[0].scores.done():  # Whoever asked may have gone.
-                batches[0].scores.set_exception(error)
+            if len(calls) > 1:  # One of them may be to blame alone.
+                for call in calls:
+                    await self._score([call])
+            elif not calls[0].scores.done():  # Whoever asked may have gone.
+                calls[0].scores.set_exception(error)
             return
-        for batch in batches:
-            found = [next(scores) for _ in batch.requests]
-            if not batch.scores.done():
-                batch.scores.set_result(found)
+        for call in calls:
+            found = [next(scores) for _ in call.requests]
+            if not call.scores.done():
+                call.scores.set_result(found)
 
 
 def reward_app(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from plumbob.core.errors import RunFailed
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 
 
 class Environment(Protocol):

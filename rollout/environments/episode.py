@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.core.programs.message_pipe import MessagePipe, PipeClosed
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 from plumbob.rollout.environments.replies import opening_of, reply_of
 
@@ -69,11 +69,15 @@ class Episode:
         self._pipe.begin_sending({"row": dict(row), "seed": seed})
         self._send()
 
-    def begin(self, turn: Mapping[str, Any]) -> None:
-        """Give the environment a turn of the policy's; `poll` gives its reply."""
+    def begin(self, turn: Mapping[str, Any], spelt: str | None = None) -> None:
+        """Give the environment a turn of the policy's; `poll` gives its reply.
+
+        Args:
+            spelt: the turn's text with its control tokens, where it has some: a user's function finds calls in it.
+        """
         if self._waits_for_reply or self._is_closed:
             raise ValueError("an episode takes one turn at a time, and none once it is closed")
-        self._pipe.begin_sending({"turn": dict(turn)})
+        self._pipe.begin_sending({"turn": dict(turn), "spelt": turn["content"] if spelt is None else spelt})
         self._waits_for_reply = True
         if self.is_open:
             self._deadline = time.monotonic() + self._settings.timeout_s

@@ -26,7 +26,8 @@ class EpisodeProgram:
 
     Args:
         make: gives the user's object.
-        tool_calls: the user's function that finds calls of tools in a turn's text; None leaves turns as they come.
+        tool_calls: the user's function that finds calls of tools in a turn's text, control tokens spelt; None leaves
+            turns as they come.
     """
 
     def __init__(self, channel: socket.socket, make: Callable[[], Any], tool_calls: ToolCalls | None) -> None:
@@ -44,7 +45,7 @@ class EpisodeProgram:
                     self._write({"opening": self._called(environment.reset, message["row"], message["seed"])})
                 else:
                     assert environment is not None, "the first message begins an episode"
-                    self._write({"reply": self._called(environment.step, self._turn(message["turn"]))})
+                    self._write({"reply": self._called(environment.step, self._turn(**message))})
         except BaseException as error:
             with suppress(OSError):
                 self._write(failure_of(error, __file__))
@@ -53,8 +54,8 @@ class EpisodeProgram:
         if callable(close):
             self._called(close)
 
-    def _turn(self, turn: dict[str, Any]) -> dict[str, Any]:
-        calls = None if self._tool_calls is None else self._called(self._tool_calls, turn["content"])
+    def _turn(self, turn: dict[str, Any], spelt: str) -> dict[str, Any]:
+        calls = None if self._tool_calls is None else self._called(self._tool_calls, spelt)
         return {**turn, "tool_calls": calls} if calls else turn
 
     def _called(self, method: Callable[..., Any], *arguments: Any) -> Any:

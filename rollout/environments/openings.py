@@ -8,7 +8,7 @@ from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import Opening
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 from plumbob.rollout.environments.environment_host import EnvironmentHost
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, episode_seed
 from plumbob.rollout.environments.episode import Episode

@@ -8,7 +8,7 @@ from plumbob.core.outside import MAX_JSON_DEPTH, is_deeper
 from plumbob.core.programs.users_code import MAX_FLOAT32
 from plumbob.data.reading.messages import messages_in
 from plumbob.data.records import RowError
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 from plumbob.rollout.environments.environment_protocol import EnvironmentFailed, EnvironmentReply
 
 KEYS = ("messages", "reward", "done")

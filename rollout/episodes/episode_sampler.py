@@ -62,9 +62,9 @@ class _Running:
         end = len(ids) - (self.sampled.finish_reason == "stop")
         return np.concatenate([self.request.prompt_ids, ids[:start]]), ids[start:end]
 
-    def text(self, codec: TextCodec) -> str:
-        """Of the policy's last turn, without control tokens."""
-        return codec.decode_after(*self.turn_ids())
+    def text(self, codec: TextCodec, with_control: bool = False) -> str:
+        """Of the policy's last turn, with its control tokens (but for the one that ends it) or without."""
+        return codec.decode_after(*self.turn_ids(), with_control)
 
 
 class EpisodeSampler:
@@ -86,7 +86,6 @@ class EpisodeSampler:
         opened = open_sampler_model(spec)
         self._codec, self._context = TextCodec(opened.tokenizer), opened.num_positions
         self._follow_ups = FollowUps(opened.tokenizer, self._codec)
-        self._tokenizer: Any = opened.tokenizer
         self._calls = ToolCallParser(opened.tokenizer) if self._settings.tool_calls == "template" else None
         self._running: dict[Key, _Running] = {}
 
@@ -161,17 +160,18 @@ class EpisodeSampler:
             return self._ended(episode, "length", self._turn(episode, 0.0))
         if episode.environment.is_past_its_time:
             return self._ended(episode, "stop", self._turn(episode, 0.0))
-        episode.environment.begin(self._message(episode))
+        # Control tokens may mark a call, which are no part of the text.
+        spelt = episode.text(self._codec, with_control=True)
+        episode.environment.begin(self._message(episode, spelt), spelt)
         return None
 
-    def _message(self, episode: _Running) -> dict[str, Any]:
+    def _message(self, episode: _Running, spelt: str) -> dict[str, Any]:
         """The policy's turn as a message, with the calls of tools that the template's own convention finds in it."""
         message = {"role": "assistant", "content": episode.text(self._codec)}
         if self._calls is None:
             return message
-        before, ids = episode.turn_ids()
-        # Control tokens may mark a call, which are no part of the text.
-        spelt, prompt = (self._tokenizer.decode(part, skip_special_tokens=False) for part in (ids, before))
+        before, _ = episode.turn_ids()
+        prompt = self._codec.decode_after(before[:0], before, with_control=True)
         found = self._calls.turn_of(spelt, prompt)
         return found if "tool_calls" in found else message
 

@@ -14,6 +14,7 @@ from plumbob.configs.settings.workers import (
     TransformersEngine,
     VllmEngine,
 )
+from plumbob.core.garbage import uncollected
 from plumbob.models.loading import OpenedModel
 from plumbob.models.tuning.adapter_support import WHAT_PEFT_LOADS, AdapterSupport, is_plain_lora
 from plumbob.rollout.samplers.dequantised_base import dequantised
@@ -29,7 +30,8 @@ def open_sampler(spec: SamplerSpec) -> Sampler:
     spec = replace(spec, model=dequantised(spec.model))
     match spec.engine:
         case VllmEngine():
-            from plumbob.rollout.samplers.vllm.vllm_sampler import VllmSampler
+            with uncollected():
+                from plumbob.rollout.samplers.vllm.vllm_sampler import VllmSampler
 
             return VllmSampler(spec)
         case TransformersEngine():

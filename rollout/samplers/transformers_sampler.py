@@ -28,7 +28,7 @@ BATCH_ROWS = 64
 
 
 @dataclass
-class _Batch:
+class _PaddedBatch:
     """Responses of one version that are made together, padded on the left.
 
     Attributes:
@@ -59,7 +59,7 @@ class TransformersSampler:
         self._stop_ids = stop_token_ids(spec, opened.tokenizer)
         self._context = opened.num_positions
         self._queue: deque[ResponseInProgress] = deque()
-        self._batch: _Batch | None = None
+        self._batch: _PaddedBatch | None = None
         self._version = BASE_VERSION
 
     @property
@@ -144,7 +144,7 @@ class TransformersSampler:
     def close(self) -> None:
         self._policy.model = None
 
-    def _next_batch(self) -> _Batch:
+    def _next_batch(self) -> _PaddedBatch:
         """Of the waiting responses those of the first one's version, as many as fit a batch."""
         version = self._queue[0].version
         responses = [response for response in self._queue if response.version == version][:BATCH_ROWS]
@@ -158,7 +158,9 @@ class TransformersSampler:
             inputs[row, longest - len(ids) :] = torch.from_numpy(ids.astype(np.int64))
             mask[row, longest - len(ids) :] = True
         generators = [torch.Generator().manual_seed(response.seed) for response in responses]
-        return _Batch(responses, generators, inputs.to(self._device), mask.to(self._device), set(range(len(responses))))
+        return _PaddedBatch(
+            responses, generators, inputs.to(self._device), mask.to(self._device), set(range(len(responses)))
+        )
 
     def _extend(self, row: int, token: int, logprob: float) -> Rollout | None:
         assert self._batch is not None

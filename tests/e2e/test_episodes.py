@@ -1,4 +1,4 @@
-"""A run whose responses are episodes: what is learnt from, what is kept of them, and that it goes on where it was."""
+"""A run whose responses are episodes: what is learnt from, what is kept of them, and that it continues where it was."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from plumbob.console.cli import main
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 from plumbob.rollout.rollout_records import NO_VERSION
 from tests.support.small_run import TRANSFORMERS, Left, Stages, settings
 from tests.support.tiny_policy import EOS, write_policy
@@ -77,6 +77,27 @@ def test_episodes_are_learnt_from_and_kept_whole(stage: Stages, given: dict[str,
     assert main(["report", str(left.folder)]) == 0
     page = (left.folder / "report.html").read_text()
     assert "user: the car has" in page and "policy: " in page
+
+
+def test_ahead_of_learning_versions_are_those_of_the_policys_own_tokens(
+    stage: Stages, given: dict[str, object]
+) -> None:
+    """An environment's tokens have none, and no age: theirs would be that of a version before the first."""
+    left = stage("ahead", "ppo", given, {"online.max_staleness": 1, "online.num_steps": 3})
+    behind: dict[int, set[int]] = {1: set(), 2: set(), 3: set()}
+    num_answered = 0
+    for step, row in left.journal:
+        assert (row.versions[~row.action_mask] == NO_VERSION).all()
+        num_answered += not row.action_mask.all()
+        (version,) = set(row.versions[row.action_mask].tolist())
+        behind[step].add(step - 1 - version)
+    assert num_answered, "no episode had a second turn"
+    # Which version a later episode gets hangs on which of publishing and sampling is faster.
+    assert behind[1] == {0} and behind[2] | behind[3] <= {0, 1}
+    for line in left.metrics:
+        metrics, ages = line["metrics"], behind[line["step"]]
+        assert metrics["staleness_max"] == max(ages) and min(ages) <= metrics["staleness_mean"] <= max(ages)
+        assert metrics["environment_failures"] == 0
 
 
 def test_it_resumes_on_the_same_environment_alone(stage: Stages, capfd: pytest.CaptureFixture[str]) -> None:

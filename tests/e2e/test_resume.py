@@ -81,7 +81,7 @@ def test_a_killed_run_has_no_result_and_a_whole_checkpoint(killed: Killed) -> No
 
 
 def again(killed: Left, name: str, storage: Path | None = None) -> Left:
-    """A copy of a killed run's folder, to go on in."""
+    """A copy of a killed run's folder, to resume in."""
     return Left(shutil.copytree(killed.folder, (storage or killed.folder.parent) / name))
 
 
@@ -108,9 +108,9 @@ def keeps_a_record_of_both_drivers(left: Left) -> None:
     events = read_json_lines(left.folder / EVENTS_FILE)
     told = [(event["event"], event.get("version", event.get("step"))) for event in events if event["event"] != "joined"]
     assert told == [
-        *[("started", None), ("stage_began", None), ("published", 0), ("saved", 1), ("published", 1)],
-        *[("resumed", None), ("stage_began", None), ("published", 1), ("saved", 2), ("published", 2)],
-        *[("saved", 3), ("published", 3), ("stage_ended", None), ("finished", None)],
+        *[("started", None), ("stage_began", None), ("published", 0), ("step", 1), ("saved", 1), ("published", 1)],
+        *[("resumed", None), ("stage_began", None), ("published", 1), ("step", 2), ("saved", 2), ("published", 2)],
+        *[("step", 3), ("saved", 3), ("published", 3), ("stage_ended", None), ("finished", None)],
     ]
     # The killed driver started a worker of each role; the one that resumed had those of the session.
     resumed = [event["event"] for event in events].index("resumed")

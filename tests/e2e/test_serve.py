@@ -14,7 +14,7 @@ import psutil
 import pytest
 from transformers import AutoTokenizer
 
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 from tests.support.libraries import write_adapter
 from tests.support.plain_transformers import load_plain, plain_greedy
 from tests.support.tiny_policy import EOS, write_policy

@@ -16,7 +16,7 @@ from plumbob.configs.load_run import PRESETS, load_run, preset_names
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.data.reading.readers import read_annotated_pairs, read_demonstrations, read_prompts, read_rankings
 from plumbob.data.row_digest import digest_of_rows
-from plumbob.data.texts.chat import chat_renderer
+from plumbob.data.texts.chat_text import chat_renderer
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_yaml
 from tests.support.opened_models import policy_ref
 

@@ -266,9 +266,14 @@ class Hosts:
             host.put_back(alive)
 
 
-def titled(process: psutil.Process, title: str) -> bool:
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line; nothing of one that has ended."""
     try:
-        words = process.cmdline()
+        return process.cmdline()
     except psutil.Error:
-        return False
+        return []
+
+
+def titled(process: psutil.Process, title: str) -> bool:
+    words = words_of(process)
     return bool(words) and (words[0].startswith(title) or Path(words[0]).name == title)

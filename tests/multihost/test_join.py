@@ -9,7 +9,7 @@ from plumbob.cluster.calls import wait_until
 from plumbob.cluster.connection import PROBE_S
 from tests.multihost import echo
 from tests.multihost.cables import serving
-from tests.multihost.hosts import PLUMBOB, PYTHON, Hosts, SimulatedHost
+from tests.multihost.hosts import PLUMBOB, PYTHON, Hosts, SimulatedHost, words_of
 from tests.support.small_run import settings
 
 START_S = 60.0
@@ -67,8 +67,7 @@ def test_a_client_asks_again_whose_server_was_lost(hosts: Hosts) -> None:
     """As the head's memory limit ends it, say: the first is killed as soon as it is there."""
 
     def servers() -> set[psutil.Process]:
-        every = psutil.process_iter(["cmdline"])
-        return {one for one in every if "--mode=specific-server" in (one.info["cmdline"] or [])}
+        return {one for one in hosts.head.processes() if "--mode=specific-server" in words_of(one)}
 
     before = servers()
     script = f"""

@@ -14,7 +14,7 @@ from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import OnlineRun
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_prompts
-from plumbob.data.texts.chat import chat_renderer
+from plumbob.data.texts.chat_text import chat_renderer
 from plumbob.data.toy_world.language import NAMES, facts
 from plumbob.models.adapter import Adapter
 from plumbob.reward.open_scorer import open_scorer

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from plumbob.configs.settings.data import LengthSettings, ReadingSettings
 from plumbob.data.dialogues import encode_dialogues
 from plumbob.data.reading.readers import read_demonstrations, read_dialogues
-from plumbob.data.texts.chat import chat_renderer
+from plumbob.data.texts.chat_text import chat_renderer
 from plumbob.data.tokenization import EncodedRecords, TokenSequence, encode_demonstrations
 
 RULES = ReadingSettings()

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 
 class Echo:
@@ -35,6 +36,20 @@ class Forgetful(Echo):
     def reset(self, row: dict, seed: int) -> list[dict] | None:  # type: ignore[type-arg]
         super().reset(row, seed)
         return [{"role": "user", "content": f"question {time.time_ns()}"}]
+
+
+class Waiting(Echo):
+    """Answers its second turn once a file is there."""
+
+    def __init__(self, num_turns: int, file: str) -> None:
+        super().__init__(num_turns)
+        self._file = Path(file)
+
+    def step(self, turn: dict) -> dict:  # type: ignore[type-arg]
+        answer = super().step(turn)
+        while len(self._turns) == 2 and not self._file.exists():
+            time.sleep(0.01)
+        return answer
 
 
 class Breaking(Echo):

@@ -12,6 +12,9 @@ import pytest
 from plumbob.cluster.calls import wait_until
 from tests.support.host_requirements import cannot
 
+SMALL_DISK = "small-disk"
+"""What such a disk is called among the machine's mounts."""
+
 UNMOUNT_S = 120.0
 
 
@@ -19,7 +22,7 @@ UNMOUNT_S = 120.0
 def small_disk(size: str) -> Iterator[Path]:
     """A folder that holds no more than that, such as "1m"; where none can be mounted the test cannot be."""
     with tempfile.TemporaryDirectory() as folder:
-        if os.geteuid() != 0 or not _ends_well("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder):
+        if os.geteuid() != 0 or not _ends_well("mount", "-t", "tmpfs", "-o", f"size={size}", SMALL_DISK, folder):
             cannot("mounting a small file system needs root")
         try:
             yield Path(folder)

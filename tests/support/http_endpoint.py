@@ -17,7 +17,7 @@ END_S = 30.0
 def http_endpoint(answer: Callable[[Any, Any], Answer]) -> Iterator[str]:
     """The address of a server that answers each post by (its JSON, its headers)."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class PostHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, given = answer(body, self.headers)
@@ -29,7 +29,7 @@ def http_endpoint(answer: Callable[[Any, Any], Answer]) -> Iterator[str]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), PostHandler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -6,14 +6,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from plumbob.configs.settings.rules.reward_rules import RulePart
-from plumbob.reward.rules.open_rule import rule_opening
+from plumbob.reward.open_part import part_opening
 from plumbob.reward.scorer import Score, Scorer, ScoreRequest
 
 _PART: TypeAdapter[RulePart] = TypeAdapter(RulePart)
 
 
 def rule_scorer(kind: str, **settings: Any) -> Scorer:
-    opening = rule_opening(_PART.validate_python({"kind": kind, **settings}))
+    opening = part_opening(_PART.validate_python({"kind": kind, **settings}), None)
     opening.check()
     return opening.open("cpu")
 

@@ -27,15 +27,11 @@ TEMPERATURE = 0.7
 """What tests sample at: a log-prob that is taken at 1 shows."""
 
 
-def write_policy(folder: Path, num_heads: int = 4) -> str:
-    """Hidden 128 (so 4 heads of 32), 2 layers, 2 key-value heads, 300 tokens or fewer."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(["the car has four doors and a red engine"] * 10, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
+def write_policy(
+    folder: Path, num_heads: int = 4, tokenizer: PreTrainedTokenizerFast | None = None, max_positions: int = 256
+) -> str:
+    """Hidden 128 (so 4 heads of 32), 2 layers, 2 key-value heads; 300 tokens or fewer where no tokenizer is given."""
+    fast = _byte_tokenizer() if tokenizer is None else tokenizer
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(fast),
@@ -44,7 +40,7 @@ def write_policy(folder: Path, num_heads: int = 4) -> str:
         num_hidden_layers=2,
         num_attention_heads=num_heads,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=max_positions,
         initializer_range=0.15,
         pad_token_id=fast.pad_token_id,
         eos_token_id=fast.eos_token_id,
@@ -53,6 +49,16 @@ def write_policy(folder: Path, num_heads: int = 4) -> str:
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return str(folder)
+
+
+def _byte_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["the car has four doors and a red engine"] * 10, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
 
 
 def make_adapter(folder: str, version: int, seed: int, rank: int = 4) -> Adapter:

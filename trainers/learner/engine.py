@@ -16,6 +16,7 @@ from torch import Tensor, distributed, nn
 from plumbob.configs.settings.training import OptimizerSettings
 from plumbob.configs.settings.workers import LearnerSettings
 from plumbob.core.errors import NotFinite
+from plumbob.core.garbage import uncollected
 from plumbob.core.hidden_package import hidden
 from plumbob.trainers.algorithms.rank_allocation import RankAllocation
 from plumbob.trainers.learner.moments import open_adamw
@@ -79,7 +80,8 @@ def import_deepspeed(use_cuda: bool) -> Any:
     """DeepSpeed; on a CPU without its compiled operators: none is needed, and building the first takes a minute."""
     if not use_cuda:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    with hidden("mlflow"):  # DeepSpeed's tuner, which nobody asks, would import it with pandas and its servers.
+    # DeepSpeed's tuner, which nobody asks, would import it with pandas and its servers.
+    with uncollected(), hidden("mlflow"):
         import deepspeed
         import deepspeed.ops
 

@@ -14,7 +14,7 @@ from plumbob.configs.settings.models import AlignedPolicySettings, PolicySetting
 from plumbob.configs.settings.training import OptimizerSettings
 from plumbob.configs.settings.tuning.adapters import AdaLoraTuning
 from plumbob.data.batch import Batch
-from plumbob.data.texts.chat import PROMPT_TEMPLATE
+from plumbob.data.texts.chat_text import PROMPT_TEMPLATE
 from plumbob.data.texts.turns import assistant_turn
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy

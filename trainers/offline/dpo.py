@@ -20,7 +20,7 @@ from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_dialogue_pairs
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows, sequence_texts
-from plumbob.data.texts.chat import chat_renderer
+from plumbob.data.texts.chat_text import chat_renderer
 from plumbob.data.tokenization import PairBatch, TokenBatch, TokenSequence, TooLong, collate
 from plumbob.models.adapter import ModelRole
 from plumbob.models.logprobs import sequence_logprobs

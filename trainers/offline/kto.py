@@ -17,7 +17,7 @@ from plumbob.data.epoch_order import Mixture, mixed_order
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_labelled
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows, sequence_texts
-from plumbob.data.texts.chat import chat_renderer
+from plumbob.data.texts.chat_text import chat_renderer
 from plumbob.data.tokenization import TokenBatch, TokenSequence, TooLong, collate, encode_labelled
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable

@@ -16,7 +16,7 @@ from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_dialogues
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows
-from plumbob.data.texts.chat import chat_renderer
+from plumbob.data.texts.chat_text import chat_renderer
 from plumbob.data.tokenization import TaskBatch, TokenBatch, TokenSequence, TooLong, collate, collate_tasks
 from plumbob.models.adapter import ModelRole
 from plumbob.models.tuning.methods import open_tunable

@@ -132,7 +132,7 @@ class Experience(Batch):
 
 
 class MadeExperience(NamedTuple):
-    """What one step learns from, the figures of it, and how its rewards came about."""
+    """What one step learns from, the metrics of it, and how its rewards came about."""
 
     experience: Experience
     stats: ExperienceStats

@@ -12,7 +12,7 @@ from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_prompts
 from plumbob.data.rendered_rows import RenderedRow, prompt_rows
 from plumbob.data.splitting import hold_out_each
-from plumbob.data.texts.chat import Render, chat_renderer
+from plumbob.data.texts.chat_text import Render, chat_renderer
 from plumbob.data.tokenization import TooLong
 from plumbob.models.adapter import ModelRole
 from plumbob.models.loading import OpenedPolicy, open_policy

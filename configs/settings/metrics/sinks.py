@@ -56,6 +56,7 @@ class OpenTelemetrySettings(Settings):
 SinkSettings = Annotated[
     WandbSettings | MlflowSettings | TrackioSettings | OpenTelemetrySettings, Field(discriminator="kind")
 ]
+"""A new one is a variant here, and the module of its kind's name in `trainers/metrics/sinks/`, which opens it."""
 
 
 def _each_once(sinks: tuple[SinkSettings, ...]) -> tuple[SinkSettings, ...]:

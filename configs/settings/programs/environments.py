@@ -21,7 +21,8 @@ class EnvironmentSettings(Settings):
     """Of the policy in one episode; then it ends with the rewards that it has."""
     tool_calls: Literal["template", "none"] | FunctionName = "template"
     """How calls of tools are found in the policy's text: as its chat template writes them, not at all, or by a function
-    of the user's, `file.py:name`, which is given the text and gives a list of calls, or None."""
+    of the user's, `file.py:name`, which is given the text with its control tokens and gives a list of calls, or
+    None."""
     timeout_s: Seconds = 10.0
     """Of one call of the class; then its process is ended and the episode has failed."""
     episode_s: Seconds = 600.0

@@ -76,3 +76,4 @@ class CodePart(PartSettings):
 
 
 ProgramPart = FunctionPart | CodePart
+"""A new one is a variant here, and `KIND_part.py` in `reward/parts/`, which opens it."""

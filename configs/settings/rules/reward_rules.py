@@ -96,22 +96,25 @@ class NumericRule(ColumnRule):
     """How far it may be off."""
 
 
-class MathRule(ColumnRule):
+class BoundedRule(RuleSettings):
+    """A rule whose time only a process of its own can bound."""
+
+    timeout_s: CpuSeconds = 5.0
+    """CPU seconds; one that takes more is ended: the response is worth 0, and counted as one that failed."""
+
+
+class MathRule(ColumnRule, BoundedRule):
     """1 where a response's last formula or number is mathematically equal to the row's, by `math-verify`, else 0."""
 
     kind: Literal["math"] = "math"
-    timeout_s: CpuSeconds = 5.0
-    """CPU seconds; a comparison that takes more is ended: the response is worth 0, and counted as one that failed."""
 
 
-class JsonRule(RuleSettings):
+class JsonRule(BoundedRule):
     """1 where a response is JSON, and fulfils a schema if there is one, else 0."""
 
     kind: Literal["json"] = "json"
     json_schema: dict[str, Any] | None = None
     """A JSON Schema; what it refers to stands within it."""
-    timeout_s: CpuSeconds = 5.0
-    """CPU seconds; a check that takes more is ended: the response is worth 0, and counted as one that failed."""
 
 
 class InstructionsRule(RuleSettings):
@@ -151,4 +154,4 @@ RulePart = (
     | JsonRule
     | InstructionsRule
 )
-"""A new one is a variant here, a function in `reward/rules/` and its arm in `reward/rules/open_rule.py`."""
+"""A new one is a variant here, and `KIND_part.py` in `reward/parts/rules/`, which opens it."""

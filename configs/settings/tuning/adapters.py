@@ -33,6 +33,9 @@ class AdapterTuning(Settings):
     peft_type: ClassVar[str]
     """What PEFT calls adapters of this kind."""
 
+    size_key: ClassVar[str | None]
+    """What its config calls an adapter's rank or width, or the length of a soft prompt; None of one without a size."""
+
     @property
     def is_plain_lora(self) -> bool:
         """Whether it adds B A to weights and does nothing else, which every engine with LoRA computes."""
@@ -42,6 +45,11 @@ class AdapterTuning(Settings):
     def stands_beside(self) -> bool:
         """Whether it only adds to what layers put out, by layers of its own: it reads no weights of the base."""
         return self.is_plain_lora
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether it takes the base's weights as numbers, which a base of few bits does not keep."""
+        return True
 
     @property
     def can_merge(self) -> bool:
@@ -58,6 +66,7 @@ class LoraTuning(AdapterTuning):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
 
     peft_type = "LORA"
+    size_key = "r"
 
     kind: Literal["lora"] = "lora"
     rank: LoraRank = 8
@@ -89,6 +98,10 @@ class LoraTuning(AdapterTuning):
         return not self.use_dora
 
     @property
+    def reads_weights(self) -> bool:
+        return self.use_dora or self.init in FROM_WEIGHTS
+
+    @property
     def published_rank(self) -> int:
         largest = max((self.rank, *self.rank_pattern.values()))
         return 2 * largest if self.init in FROM_WEIGHTS else largest
@@ -114,6 +127,7 @@ class AdaLoraTuning(AdapterTuning):
     """
 
     peft_type = "ADALORA"
+    size_key = "r"
 
     kind: Literal["adalora"] = "adalora"
     rank: LoraRank = 8
@@ -149,6 +163,10 @@ class AdaLoraTuning(AdapterTuning):
         return False
 
     @property
+    def reads_weights(self) -> bool:
+        return False
+
+    @property
     def published_rank(self) -> int:
         return self.first_rank
 
@@ -171,6 +189,7 @@ class Ia3Tuning(AdapterTuning):
     """A factor for each key, value and inner feed-forward number: (IA)³ (Liu et al. 2022, arXiv 2205.05638)."""
 
     peft_type = "IA3"
+    size_key = None
 
     kind: Literal["ia3"] = "ia3"
     targets: tuple[str, ...] = ()
@@ -183,6 +202,7 @@ class VeraTuning(AdapterTuning):
     """Two vectors a target, around random matrices that all share: VeRA (Kopiczko et al. 2024, arXiv 2310.11454)."""
 
     peft_type = "VERA"
+    size_key = "r"
 
     kind: Literal["vera"] = "vera"
     rank: LoraRank = 256
@@ -199,6 +219,7 @@ class BottleneckTuning(AdapterTuning):
     """Two small layers behind each block, h + W_up f(W_down h), of which W_up begins at zero."""
 
     peft_type = "BOTTLENECK"
+    size_key = "width"
 
     kind: Literal["bottleneck"] = "bottleneck"
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
@@ -212,6 +233,10 @@ class BottleneckTuning(AdapterTuning):
     @property
     def stands_beside(self) -> bool:
         return True
+
+    @property
+    def reads_weights(self) -> bool:
+        return False
 
     @property
     def can_merge(self) -> bool:

@@ -9,7 +9,6 @@ from plumbob.configs.settings.tuning.adapters import (
     AdapterTuning,
     LoraTuning,
     ModuleTuning,
-    VeraTuning,
 )
 from plumbob.configs.settings.tuning.soft_prompts import (
     MultitaskPromptTuning,
@@ -34,14 +33,18 @@ ADAPTER_TYPES = tuple(
 )
 """PEFT's names of the adapters that can be trained further and sampled from."""
 
+SIZE_KEYS = {kind.peft_type: kind.size_key for kind in get_args(AnyAdapterTuning) if kind.size_key is not None}
+"""PEFT's name of a kind of adapters -> what their config calls a rank, a width or the length of a soft prompt."""
+
 PROMPT_TYPES = tuple(kind.peft_type for kind in get_args(OnePromptTuning))
 """Of them, those that are soft prompts."""
 
 
 def refuse_dropout(tuning: AnyTuning) -> AnyTuning:
-    if isinstance(tuning, LoraTuning | AdaLoraTuning | VeraTuning) and tuning.dropout:
+    dropout = getattr(tuning, "dropout", 0.0)
+    if dropout:
         raise ValueError(
-            f"policy.tuning.dropout={tuning.dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
+            f"policy.tuning.dropout={dropout:g}: PPO, DPO and KTO compare the policy with log-probs made "
             f"without dropout; set policy.tuning.dropout=0"
         )
     return tuning

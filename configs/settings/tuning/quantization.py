@@ -3,14 +3,7 @@
 from typing import Literal
 
 from plumbob.configs.base import Dtype, Settings
-from plumbob.configs.settings.tuning.adapters import (
-    FROM_WEIGHTS,
-    AdaLoraTuning,
-    AdapterTuning,
-    BottleneckTuning,
-    LoraTuning,
-)
-from plumbob.configs.settings.tuning.soft_prompts import SoftPromptTuning
+from plumbob.configs.settings.tuning.adapters import AdapterTuning
 
 BITS_OF_A_SCALE, BITS_OF_A_SMALL_SCALE, SCALES_OF_A_SCALE = 32, 8, 256
 
@@ -48,15 +41,9 @@ def check_is_frozen(quantization: Nf4Quantization | None, tuning: Settings, sett
             f"policy.quantization.kind={quantization.kind} keeps the policy's weights frozen in 4 bits, and "
             f"{setting}.kind={kind} trains them: set {setting}.kind=lora, or leave policy.quantization out"
         )
-    if quantization is not None and isinstance(tuning, AdapterTuning) and not _reads_no_weights(tuning):
+    if quantization is not None and isinstance(tuning, AdapterTuning) and tuning.reads_weights:
         raise ValueError(
             f"policy.quantization.kind={quantization.kind} is for LoRA that begins at random, AdaLoRA, bottleneck "
             f"adapters and soft prompts: all else reads the weights' own numbers, of which it keeps 4 bits; set "
             f"{setting}.kind=lora, use_dora=false and init=default, or leave policy.quantization out"
         )
-
-
-def _reads_no_weights(tuning: AdapterTuning) -> bool:
-    if isinstance(tuning, LoraTuning):
-        return not tuning.use_dora and tuning.init not in FROM_WEIGHTS
-    return isinstance(tuning, AdaLoraTuning | BottleneckTuning | SoftPromptTuning)

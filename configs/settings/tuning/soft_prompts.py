@@ -14,8 +14,14 @@ EncoderWidth = Annotated[int, Field(gt=0, le=1_000_000)]
 class SoftPromptTuning(AdapterTuning):
     """The policy differs from its base before the first update: a stage's reference is the soft prompt as it began."""
 
+    size_key = "num_virtual_tokens"
+
     num_virtual_tokens: Annotated[int, Field(gt=0, le=65_536)] = 20
     """Vectors. Each takes one of the positions that the model has for a text."""
+
+    @property
+    def reads_weights(self) -> bool:
+        return False
 
 
 class PromptTuning(SoftPromptTuning):

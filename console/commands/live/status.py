@@ -59,7 +59,7 @@ def lines(found: RunState) -> list[str]:
     # A run reports nothing while it learns: what it reported before that still holds.
     running = f"running, as of {duration(age_s)} ago" if age_s > STALE_S else "running"
     state = running if found.is_running else f"{found.why_not}\nlast heard of {duration(age_s)} ago"
-    rows = [f"{state}; {_stage_line(status)}"]
+    rows = [f"{state}; {_stage_line(status, found.is_running)}"]
     if status.step is not None and status.step.seconds:
         phases = ", ".join(f"{phase} {number(seconds)}" for phase, seconds in status.step.seconds.items())
         rows.append(f"seconds of the last step: {phases}")
@@ -69,11 +69,12 @@ def lines(found: RunState) -> list[str]:
     return rows + _worker_table(status) + _response_table(status.responses)
 
 
-def _stage_line(status: RunStatus) -> str:
+def _stage_line(status: RunStatus, is_running: bool) -> str:
+    """The last stage of a run that is over may have no steps, as an evaluation has none."""
     if status.stage is None:
         return "no stage yet"
     if status.step is None:
-        return f"{status.stage}: no step yet"
+        return f"{status.stage}: no step yet" if is_running else status.stage
     return f"{status.stage}: step {status.step.step} of {status.step.num_steps}"
 
 

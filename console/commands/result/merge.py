@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from plumbob.console.commands.result.export import add_merging, write
+from plumbob.console.commands.result.export_result import add_merging, write
 from plumbob.console.options import add_json, add_policy
 
 NAME = "merge"

@@ -1,7 +1,8 @@
-"""JSON and lines of a run's files as a page may have them: bounded, and whatever is damaged is said, not raised."""
+"""JSON and lines of a run's files as a page may have them: bounded, and whatever is damaged is named, not raised."""
 
 import json
 import math
+import mmap
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 MAX_OBJECT_BYTES = 16 * 2**20
+MAX_SCANNED_BYTES = 128 * 2**20
+"""Of a file in which a few lines are looked for."""
 MAX_GROWN_BYTES = 8 * 2**20
 """Of one answer; what is more is asked for by its cursor."""
 
@@ -93,6 +96,19 @@ def json_lines(lines: Iterable[bytes]) -> tuple[list[dict[str, Any]], int]:
         else:
             num_damaged += 1
     return found, num_damaged
+
+
+def lines_with(path: Path, mark: bytes) -> list[bytes]:
+    """The whole lines of a file in which a mark stands, of which there are few; the others are not divided."""
+    found, start = [], 0
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            while (at := content.find(mark, start, MAX_SCANNED_BYTES)) >= 0 and (end := content.find(b"\n", at)) >= 0:
+                found.append(content[content.rfind(b"\n", 0, at) + 1 : end])
+                start = end
+    except (OSError, ValueError):  # An empty file cannot be mapped.
+        return []
+    return found
 
 
 def last_lines(path: Path | None, max_bytes: int) -> list[bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.exceptions import HTTPException
 
 from plumbob.configs.resolved_copy import RESOLVED_FILE
-from plumbob.console.web.run_files.run_content import MAX_OBJECT_BYTES, json_lines, text_at
+from plumbob.console.web.run_files.run_content import json_lines, lines_with, text_at
 from plumbob.driver.run_folder.folder import EVENTS_FILE, SUMMARY_FILE
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE
 
@@ -76,11 +76,7 @@ class RunPlace:
     def _stages_begun(self) -> dict[str, int]:
         """Stage -> its place in the order in which the run recorded that they began: copied files tell no times."""
         path = self.file(EVENTS_FILE)
-        try:
-            lines = [] if path is None else path.read_bytes()[:MAX_OBJECT_BYTES].splitlines()
-        except OSError:
-            lines = []
-        events, _ = json_lines(line for line in lines if b'"stage_began"' in line)
+        events, _ = json_lines([] if path is None else lines_with(path, b'"stage_began"'))
         names = [name for event in events if (name := text_at(event, "stage")) is not None]
         return {name: place for place, name in enumerate(dict.fromkeys(names))}
 

@@ -12,6 +12,7 @@ from plumbob.console.web.run_files.run_content import (
 )
 from plumbob.console.web.run_files.run_index import RunPlace
 from plumbob.driver.run_folder.folder import EVENTS_FILE
+from plumbob.driver.run_folder.step_events import is_step
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE
 
 
@@ -45,9 +46,9 @@ def _record(content: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def events_after(place: RunPlace, cursor: str) -> dict[str, Any]:
-    """`events` as the run recorded them, and the next cursor."""
+    """`events` as the run recorded them, and the next cursor; without the steps, which `steps_after` gives."""
     grown = read_grown(place.file(EVENTS_FILE), cursor)
-    contents, num_damaged = json_lines(grown.lines)
+    contents, num_damaged = json_lines(line for line in grown.lines if not is_step(line))
     events = [content for content in contents if text_at(content, "event") is not None]
     return {
         "events": events,

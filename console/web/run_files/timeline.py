@@ -57,8 +57,9 @@ def timeline(place: RunPlace, stage: str | None, traces: TraceSpans) -> dict[str
 
 
 def _all_events(place: RunPlace) -> list[dict[str, Any]]:
-    """At most as many as one reading gives: a run writes two a step."""
-    return list(events_after(place, "")["events"])
+    """At most as many as two readings give: a run writes three lines a step, of which one is the step."""
+    first = events_after(place, "")
+    return [*first["events"], *(events_after(place, first["cursor"])["events"] if first["more"] else ())]
 
 
 def _time(event: Mapping[str, Any]) -> float | None:

@@ -19,7 +19,7 @@ from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_annotated_pairs, read_prompts
 from plumbob.data.records import Ranking
 from plumbob.data.rendered_rows import RenderedRow, prompt_rows, text_rows
-from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.data.texts.chat_text import chat_renderer, plain_dialogue
 from plumbob.driver.measures.response_tables import check_writable_table
 from plumbob.driver.run_folder.made_adapter import facts_of
 from plumbob.driver.run_folder.made_policy import short_name

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -63,6 +63,13 @@ def expected_formula(row: Mapping[str, Any], rule: MathRule) -> str:
     if not found:
         raise RowError(f"the column '{rule.column}' is blank, and nothing can be compared with it")
     return found
+
+
+def math_value(rule: MathRule) -> Callable[[str, str], float]:
+    """(text, the row's formula) -> 1 where they are equal, else 0; raises NotScored."""
+    from plumbob.reward.rules.right_answers.mathematics import is_equal  # A second's work, of the process that values.
+
+    return lambda text, expected: float(is_equal(text, expected))
 
 
 def _text_of(value: Any, column: str) -> str:

@@ -12,6 +12,7 @@ from torch.distributed import FileStore, PrefixStore
 
 from plumbob.configs.settings.workers import VllmEngine
 from plumbob.core.errors import UserError, first_line
+from plumbob.core.garbage import uncollected
 from plumbob.data.texts.codec import TextCodec
 from plumbob.models.adapter import Adapter, PolicyWeights, save_adapter
 from plumbob.rollout.publish_proof import PublishProof
@@ -180,8 +181,9 @@ def _boot(spec: SamplerSpec, settings: VllmEngine) -> Any:
     os.environ |= environment(spec, settings)
     # Whole GiB only, and it would override the setting.
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
+    with uncollected():
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
 
     if _is_cpu():
         from plumbob.rollout.samplers.vllm.lora_products import use_grouped_lora

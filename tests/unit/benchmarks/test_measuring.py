@@ -36,6 +36,7 @@ def test_rows_are_chosen_by_patterns() -> None:
         chosen(["dop-*"], False)
 
 
+@pytest.mark.cluster
 def test_a_tiny_row_is_measured(tmp_path: Path) -> None:
     pytest.importorskip("trl")
     rows = measured_rows(every_comparison()["dpo-tiny-f32"], Material(tmp_path, None), tmp_path, 1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.comparison import Row
+from benchmarks.row_medians import Row
 from benchmarks.step_picture import BEFORE, PHASES, bars_of, draw
 
 NAME = "rloo-3m-full-32x4-f32"

@@ -1,4 +1,4 @@
-"""Where a private Ray keeps its files, what is said and left when it does not start, and how urgent its workers are."""
+"""Where a private Ray cluster keeps its files, what is left when it does not start, and how urgent its workers are."""
 
 import os
 import signal
@@ -91,24 +91,28 @@ def test_its_processes_are_reached_by_no_signal_to_the_group_and_hold_none(short
         private_ray.end_processes()
 
 
-NICENESS = """
+PROGRAM = """
 import os
 
+import psutil
 import ray
 
 from plumbob.cluster.connection import started_or_joined
 from plumbob.configs.settings.workers import ClusterSettings
 
 with started_or_joined(ClusterSettings(num_cpus=1)):
+    programs = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    print(*(name for name in ("raylet", "monitor.py", "dashboard.py") if any(name in program for program in programs)))
     print(os.nice(0), ray.get(ray.remote(lambda: os.nice(0)).remote(), timeout=120))
 """
 
 
 @pytest.mark.cluster
-def test_its_workers_are_as_urgent_as_the_driver() -> None:
+def test_its_workers_are_as_urgent_as_the_driver_and_no_program_runs_that_nobody_asks() -> None:
     """Ray's own default is 15 below it: a run would get what other programs leave."""
     env = {name: value for name, value in os.environ.items() if name != "RAY_worker_niceness"}
-    done = subprocess.run([sys.executable, "-c", NICENESS], env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    driver, worker = done.stdout.split()[-2:]
-    assert driver == worker
+    programs, niceness = done.stdout.splitlines()[-2:]
+    driver, worker = niceness.split()
+    assert (programs, driver) == ("raylet", worker)

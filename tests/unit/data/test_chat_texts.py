@@ -13,7 +13,7 @@ from plumbob.core.errors import UserError
 from plumbob.data.prompts import encode_prompts
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts
 from plumbob.data.texts.bounded_templates import template_time
-from plumbob.data.texts.chat import (
+from plumbob.data.texts.chat_text import (
     PLAIN_CHAT_TEMPLATE,
     PROMPT_TEMPLATE,
     TemplateRenderer,

@@ -11,7 +11,7 @@ from plumbob.data.dialogues import encode_dialogue_pairs
 from plumbob.data.reading.readers import read_dialogue_pairs, read_pairs, read_prompts
 from plumbob.data.records import Demonstration, Dialogue, DialoguePair
 from plumbob.data.rendered_rows import sequence_rows
-from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.data.texts.chat_text import chat_renderer, plain_dialogue
 from plumbob.data.tokenization import EncodedRecords, TokenSequence, encode_pairs
 from tests.support.chat_rows import dialogue, parts, saved
 from tests.support.control_tokenizers import CHATML, byte_tokenizer

@@ -11,7 +11,7 @@ from plumbob.data.dialogues import encode_dialogues
 from plumbob.data.reading.readers import read_dialogues
 from plumbob.data.records import Demonstration, Dialogue
 from plumbob.data.rendered_rows import sequence_rows
-from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.data.texts.chat_text import chat_renderer, plain_dialogue
 from plumbob.data.tokenization import encode_demonstrations
 from tests.support.chat_rows import all_turns, dialogue, parts, saved
 from tests.support.control_tokenizers import CHATML, LLAMA_2, Spacing, byte_tokenizer, space_tokenizer, written

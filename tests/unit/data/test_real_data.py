@@ -11,7 +11,7 @@ from plumbob.configs.settings.data import LengthSettings, ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import read_demonstrations, read_pairs, read_prompts
 from plumbob.data.splitting import split_by_prompt
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 from plumbob.data.tokenization import encode_pairs
 
 FOLDER = Path(__file__).parents[4] / "shared" / "data"

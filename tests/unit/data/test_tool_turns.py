@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import read_demonstrations
-from plumbob.data.texts.chat import chat_renderer
+from plumbob.data.texts.chat_text import chat_renderer
 from plumbob.data.texts.turns import ResponseEnds
 from plumbob.trainers.learner.learner_parts import with_all_ends
 from tests.support.chat_rows import chat, encoded, learnt, saved

@@ -115,7 +115,7 @@ def test_a_signal_ends_a_run_where_a_person_would(session: Session, tmp_path: Pa
         os.kill(os.getpid(), signal.SIGTERM)
         session.poll_control()
         session.begin_work()
-        raise AssertionError("went on")
+        raise AssertionError("continued")
 
 
 def test_a_draining_host_is_reported_once(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +152,54 @@ def test_only_a_run_that_lost_a_worker_has_one_replaced(session: Session, tmp_pa
         ("joined", "scorer-2", "10.0.0.1"),
         ("replaced", "rollout-3", "10.0.0.2"),
     ]
+
+
+def test_a_step_is_recorded_once_and_when_a_checkpoint_has_it(session: Session, tmp_path: Path) -> None:
+    """Of SFT the first checkpoint is of step 2; then the learners are lost after step 4, and resume from there."""
+    control = RunControl(session, "one", (), tmp_path, Watching())
+
+    def recorded() -> list[tuple[str, str, int | None]]:
+        lines = read_json_lines(tmp_path / EVENTS_FILE)
+        return [(line["event"], line["stage"], line.get("step")) for line in lines]
+
+    def step(stage: str, *numbers: int) -> None:
+        for number in numbers:
+            control.listener.stepped(StepRecord(stage, number, 9, {}, {}))
+
+    control.listener.stage_began("sft")
+    step("sft", 1, 2)
+    began: list[tuple[str, str, int | None]] = [("stage_began", "sft", None)]
+    assert recorded() == began
+    control.saved(Checkpoint(tmp_path / "step-2", 2, {}))
+    first = [("step", "sft", 1), ("step", "sft", 2), ("saved", "sft", 2)]
+    assert recorded() == began + first
+    step("sft", 3, 4, 3, 4, 5)
+    control.saved(Checkpoint(tmp_path / "step-5", 5, {}))
+    then = [("step", "sft", 3), ("step", "sft", 4), ("step", "sft", 5), ("saved", "sft", 5)]
+    assert recorded() == began + first + then
+    # Of a stage that began after it; and one that a person asked to be saved twice stands once.
+    step("sft", 6)
+    control.listener.stage_began("dpo")
+    step("dpo", 1)
+    control.saved(Checkpoint(tmp_path / "step-1", 1, {}))
+    control.saved(Checkpoint(tmp_path / "step-1", 1, {}))
+    last = [("stage_began", "dpo", None), ("step", "dpo", 1), ("saved", "dpo", 1), ("saved", "dpo", 1)]
+    assert recorded() == began + first + then + last
+
+
+def test_all_steps_of_a_checkpoint_are_one_write_of_short_lines(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand steps and their checkpoint wait for the disk once, as the checkpoint alone did."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    control = RunControl(session, "one", (), tmp_path, Watching())
+    for number in range(1, 1001):
+        control.listener.stepped(StepRecord("sft", number, 1000, {f"metric_{name}": 0.5 for name in range(60)}, {}))
+    before = len(synced)  # Of the status, which is replaced at every step.
+    control.saved(Checkpoint(tmp_path / "step-1000", 1000, {}))
+    lines = (tmp_path / EVENTS_FILE).read_text().splitlines()
+    assert (len(synced) - before, len(lines)) == (1, 1001) and max(map(len, lines[:-1])) < 250
 
 
 @pytest.mark.parametrize("num_steps", [1_000, 100_000])

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from plumbob.configs.settings.data import ToyWorldSettings
 from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.core.errors import UserError
-from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.data.texts.chat_text import chat_renderer, plain_dialogue
 from plumbob.data.toy_world.toy_files import build_world
 from plumbob.models.from_scratch import build_bert, build_llama, check_sizes
 
@@ -84,11 +84,15 @@ def test_bert_loads_as_both_of_its_uses(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
-    """In another process, because Rust and Python order their hash tables anew in each."""
+    """In another process, because Rust and Python order their hash tables anew in each. It needs no DeepSpeed."""
     script = BUILD + "build_llama(LLAMA, TEXTS, Path(sys.argv[1]), 5); build_bert(BERT, TEXTS, Path(sys.argv[2]), 5)"
+    script += "; print('deepspeed' in sys.modules)"
     folders = [tmp_path / name for name in ("llama", "bert")]
     root = Path(__file__).parents[3]
-    subprocess.run([sys.executable, "-c", script, *map(str, folders)], check=True, cwd=root, capture_output=True)
+    built = subprocess.run(
+        [sys.executable, "-c", script, *map(str, folders)], check=True, cwd=root, capture_output=True
+    )
+    assert built.stdout.split() == [b"False"]
     build_llama(LLAMA, TEXTS, tmp_path / "llama here", 5)
     build_bert(BERT, TEXTS, tmp_path / "bert here", 5)
     assert contents(folders[0]) == contents(tmp_path / "llama here")

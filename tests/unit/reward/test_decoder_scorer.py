@@ -12,7 +12,7 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.rewards import CombinedReward, WeightedPart
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import read_pairs, read_prompts
-from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.data.texts.chat_text import chat_renderer, plain_dialogue
 from plumbob.reward.open_scorer import check_reward, open_scorer
 from plumbob.reward.reward_models.reward_prompts import FormScorer, RewardPrompts
 from plumbob.reward.scorer import ScoreRequest

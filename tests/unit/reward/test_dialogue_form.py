@@ -15,7 +15,7 @@ from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import read_pairs, read_prompts
 from plumbob.data.rendered_rows import RowPart
 from plumbob.data.texts.bounded_templates import template_time
-from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.data.texts.chat_text import chat_renderer, plain_dialogue
 from plumbob.reward.reward_models.dialogue_form import (
     FORM_FILE,
     DialogueForm,
@@ -108,7 +108,7 @@ def test_a_model_of_plain_transcripts_is_asked_plainly(
     assert prompts == [ASKED] and scored.form_prompts(ASKED)[str(scorer)] == PLAIN and scored.notes(prompts) == ()
     assert scored.parts(ASKED) == (RowPart("as reward.model reads it", PLAIN, False),) and scored.parts("x") == ()
 
-    class Echo:
+    class EchoScorer:
         def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
             return [
                 Score(0.0, {request.prompt: 0.0, prompt: 1.0, response: 2.0})
@@ -116,7 +116,9 @@ def test_a_model_of_plain_transcripts_is_asked_plainly(
                 for prompt, response in [request.pair_for(str(scorer))]
             ]
 
-    first, second = FormScorer(Echo(), scored).score(score_requests([(ASKED, "Ostvik."), ("something else", "no")]))
+    first, second = FormScorer(EchoScorer(), scored).score(
+        score_requests([(ASKED, "Ostvik."), ("something else", "no")])
+    )
     # A reward model reads its own form; whoever else scores, what the policy saw.
     assert first.parts == {ASKED: 0.0, PLAIN: 1.0, "Ostvik.": 2.0}
     assert second.parts == {"something else": 1.0, "no": 2.0}

@@ -43,7 +43,7 @@ def test_a_model_that_fails_is_named_by_its_setting(settings: type[ScorerSetting
 
 
 def test_nobody_else_asks_which_reward_it_is() -> None:
-    """A new reward is a member of the union, a file in reward/ and an arm of one match."""
+    """Not of those that are no kind of part; the kinds are found by their names (test_open_part.py)."""
     members = {"ModelReward", "EnsembleReward", "RuleReward"}
     asked = []
     for module in modules():

@@ -3,9 +3,12 @@
 from typing import Any
 
 from plumbob.configs.settings.metrics.sinks import MlflowSettings
-from plumbob.trainers.metrics.sinks.metric_sink import points_of
+from plumbob.trainers.metrics.sinks.metric_sink import MetricSink, points_of
 from plumbob.trainers.metrics.sinks.tracked_run import TrackedRun
 from plumbob.trainers.metrics.step_record import StepRecord
+
+NEEDED = "mlflow"
+"""The module that it is for; the extra of Plumbob that installs it is called as the kind."""
 
 MAX_PARAMS = 100
 MAX_PARAM_CHARS = 500
@@ -47,3 +50,7 @@ class MlflowSink:
 
     def close(self, has_failed: bool) -> None:
         self._client.set_terminated(self._id, "FAILED" if has_failed else "FINISHED")
+
+
+def open_sink(settings: MlflowSettings, run: TrackedRun) -> MetricSink:
+    return MlflowSink(settings, run)

@@ -8,8 +8,12 @@ from typing import Any, NamedTuple
 
 from plumbob.configs.settings.metrics.sinks import OpenTelemetrySettings
 from plumbob.core.spans import spans
+from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
 from plumbob.trainers.metrics.sinks.tracked_run import TrackedRun
 from plumbob.trainers.metrics.step_record import StepRecord
+
+NEEDED = "opentelemetry.exporter.otlp.proto.http"
+"""The module that it is for; the extra of Plumbob that installs it is called as the kind."""
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
@@ -126,3 +130,7 @@ class OpenTelemetrySink:
 
 def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
+
+
+def open_sink(settings: OpenTelemetrySettings, run: TrackedRun) -> MetricSink:
+    return OpenTelemetrySink(settings, run)

@@ -6,32 +6,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import assert_never
+from typing import Protocol, cast
 
 from plumbob.configs.runs import Run, TrainingRun
-from plumbob.configs.settings.metrics.sinks import (
-    MlflowSettings,
-    OpenTelemetrySettings,
-    SinkSettings,
-    TrackioSettings,
-    WandbSettings,
-)
+from plumbob.configs.settings.metrics.sinks import OpenTelemetrySettings, SinkSettings
 from plumbob.core.errors import UserError
 from plumbob.trainers.metrics.sinks.guarded_sink import GuardedSink
 from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
-from plumbob.trainers.metrics.sinks.mlflow import MlflowSink
-from plumbob.trainers.metrics.sinks.opentelemetry import ENDPOINT, OpenTelemetrySink
+from plumbob.trainers.metrics.sinks.opentelemetry import ENDPOINT
 from plumbob.trainers.metrics.sinks.tracked_run import TrackedRun
-from plumbob.trainers.metrics.sinks.trackio import TrackioSink
-from plumbob.trainers.metrics.sinks.wandb import WandbSink
 
-NEEDED = {
-    "wandb": "wandb",
-    "mlflow": "mlflow",
-    "trackio": "trackio",
-    "opentelemetry": "opentelemetry.exporter.otlp.proto.http",
-}
-"""Kind of sink -> the module that it is for; the extra of Plumbob that installs it is called as the kind."""
+
+class TrackerModule(Protocol):
+    """The module of this folder that is called as the kind of a tracker."""
+
+    NEEDED: str
+    """The package's module that it is for; the extra of Plumbob that installs it is called as the kind."""
+
+    def open_sink(self, settings: SinkSettings, run: TrackedRun) -> MetricSink:
+        """Whatever its package raises."""
+
+
+def tracker_module(kind: str) -> TrackerModule:
+    """The package that it is for is not imported by that."""
+    return cast(TrackerModule, importlib.import_module(f"{__package__}.{kind}"))
 
 
 def trackers_of(config: Run) -> tuple[SinkSettings, ...]:
@@ -45,9 +43,10 @@ def trackers_of(config: Run) -> tuple[SinkSettings, ...]:
 def check_trackers(config: Run) -> None:
     """Raises UserError where a package is not installed that a sink of the settings needs. Imports none of them."""
     for sink in config.sinks if isinstance(config, TrainingRun) else ():
-        if not _is_installed(NEEDED[sink.kind]):
+        needed = tracker_module(sink.kind).NEEDED
+        if not _is_installed(needed):
             raise UserError(
-                f"sinks: kind {sink.kind} needs the package {NEEDED[sink.kind].partition('.')[0]}, which is not "
+                f"sinks: kind {sink.kind} needs the package {needed.partition('.')[0]}, which is not "
                 f"installed here; install it with: pip install 'plumbob[{sink.kind}]'"
             )
 
@@ -80,14 +79,4 @@ def opened_trackers(config: Run, folder: Path, notify: Callable[[str], None]) ->
 
 def open_tracker(settings: SinkSettings, run: TrackedRun) -> MetricSink:
     """Whatever its package raises."""
-    match settings:
-        case WandbSettings():
-            return WandbSink(settings, run)
-        case MlflowSettings():
-            return MlflowSink(settings, run)
-        case TrackioSettings():
-            return TrackioSink(settings, run)
-        case OpenTelemetrySettings():
-            return OpenTelemetrySink(settings, run)
-        case _:
-            assert_never(settings)
+    return tracker_module(settings.kind).open_sink(settings, run)

@@ -5,9 +5,12 @@ import sys
 from contextlib import redirect_stdout
 
 from plumbob.configs.settings.metrics.sinks import TrackioSettings
-from plumbob.trainers.metrics.sinks.metric_sink import points_of
+from plumbob.trainers.metrics.sinks.metric_sink import MetricSink, points_of
 from plumbob.trainers.metrics.sinks.tracked_run import TrackedRun
 from plumbob.trainers.metrics.step_record import StepRecord
+
+NEEDED = "trackio"
+"""The module that it is for; the extra of Plumbob that installs it is called as the kind."""
 
 
 class TrackioSink:
@@ -39,3 +42,7 @@ class TrackioSink:
 
         with redirect_stdout(sys.stderr):
             trackio.finish()  # Of the run that this thread began.
+
+
+def open_sink(settings: TrackioSettings, run: TrackedRun) -> MetricSink:
+    return TrackioSink(settings, run)

@@ -3,9 +3,12 @@
 import secrets
 
 from plumbob.configs.settings.metrics.sinks import WandbSettings
-from plumbob.trainers.metrics.sinks.metric_sink import points_of
+from plumbob.trainers.metrics.sinks.metric_sink import MetricSink, points_of
 from plumbob.trainers.metrics.sinks.tracked_run import TrackedRun
 from plumbob.trainers.metrics.step_record import StepRecord
+
+NEEDED = "wandb"
+"""The module that it is for; the extra of Plumbob that installs it is called as the kind."""
 
 LOGIN_S = 10
 """For who is logged in: nobody is asked for a key while a run runs."""
@@ -60,3 +63,7 @@ class WandbSink:
 
     def close(self, has_failed: bool) -> None:
         self._run.finish(exit_code=int(has_failed))
+
+
+def open_sink(settings: WandbSettings, run: TrackedRun) -> MetricSink:
+    return WandbSink(settings, run)

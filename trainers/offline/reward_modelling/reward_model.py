@@ -21,7 +21,7 @@ from plumbob.data.reading.row_sorting import ReadRecords
 from plumbob.data.records import Ranking, ScoredResponse
 from plumbob.data.rendered_rows import RenderedRow, text_rows, token_part
 from plumbob.data.splitting import hold_out
-from plumbob.data.texts.chat import Render
+from plumbob.data.texts.chat_text import Render
 from plumbob.models.from_scratch import check_sizes
 from plumbob.models.masked_lm import open_encoder
 from plumbob.reward.agreement import (

@@ -53,7 +53,7 @@ def forget_token() -> None:
 def http_server(body: bytes) -> Iterator[str]:
     """Answers every request with this."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class FixedReply(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
@@ -61,7 +61,7 @@ def http_server(body: bytes) -> Iterator[str]:
 
         def log_message(self, *_: object) -> None: ...
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with HTTPServer(("127.0.0.1", 0), FixedReply) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

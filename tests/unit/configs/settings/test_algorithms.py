@@ -4,7 +4,7 @@ import pytest
 
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import DpoRun, KtoRun, OnlineRun, Run
-from plumbob.configs.settings.algorithms import Cispo, Clipped, Gae, Grpo, Gspo, critic_of
+from plumbob.configs.settings.algorithms import ALGORITHMS, Cispo, Clipped, Gae, Grpo, Gspo, critic_of
 from plumbob.configs.settings.offline_objectives import (
     REFERENCE_FREE,
     DpoLoss,
@@ -18,6 +18,11 @@ from plumbob.core.errors import UserError
 DPO = ["policy.model=sft", "data.pairs=pairs.jsonl"]
 PPO = ["policy.model=sft", "reward.model=reward", "data.prompts=prompts.jsonl"]
 KTO = ["policy.model=sft", "data.labelled=labelled.jsonl"]
+
+
+def test_an_online_stage_is_called_after_its_estimator_but_for_ppo() -> None:
+    others = {"grpo", "dr-grpo", "rloo", "reinforce++", "reinforce++-baseline", "best-of-n", "online-dpo"}
+    assert {"ppo", "distillation", *others} == ALGORITHMS
 
 
 def loaded(preset: str, *overrides: str) -> Run:

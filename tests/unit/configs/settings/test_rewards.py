@@ -122,8 +122,8 @@ def test_parts_of_several_kinds_with_weights() -> None:
         ("[{kind: function, function: 'a.py:'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
         ("[{kind: function, function: 'a-b:f'}]", "reward.parts.0.function: expected file.py:function or package.mod"),
         ("[{kind: function, function: 'a:f', on_failure: never}]", "reward.parts.0.on_failure: expected"),
-        ("[{model: a}]", "reward.parts.0.kind: missing key; give it, one of model, environment, http, "),
-        ("[{kind: modle, model: a}]", "reward.parts.0.kind: expected one of 'model', 'environment', 'http'"),
+        ("[{model: a}]", "reward.parts.0.kind: missing key; give it, one of model, environment, "),
+        ("[{kind: modle, model: a}]", "reward.parts.0.kind: expected one of 'model', 'environment'"),
         ("[{kind: exact, columns: a}]", "reward.parts.0.columns: unknown key; did you mean reward.parts.0.column?"),
         (
             "[{kind: exact, pattern: a}]",

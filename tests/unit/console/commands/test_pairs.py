@@ -10,7 +10,7 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.console.cli import main
 from plumbob.data.reading.readers import read_pairs
 from plumbob.data.records import PreferencePair
-from plumbob.data.texts.chat import plain_dialogue
+from plumbob.data.texts.chat_text import plain_dialogue
 from plumbob.rollout.journal import write_step
 from tests.support.finished_run import HOSTILE, LONG_WORD, finished_run, journal_rows
 

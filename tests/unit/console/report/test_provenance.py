@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
+from plumbob.configs.runs import RUN_KINDS
 from plumbob.console.report.before_after import before_after_section
-from plumbob.console.report.provenance import cost_section, data_section, question_section, reproduction_section
+from plumbob.console.report.provenance import (
+    QUESTIONS,
+    cost_section,
+    data_section,
+    question_section,
+    reproduction_section,
+)
 from plumbob.rollout.journal import JOURNAL_FOLDER, write_step
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.step_record import StepRecord
@@ -20,6 +27,10 @@ def cells(html: str) -> list[str]:
         part.split("</span></td>")[0].replace('<span class="interval">', "").replace("</span>", "")
         for part in html.split('"><span>')[1:]
     ]
+
+
+def test_every_kind_of_run_has_its_question() -> None:
+    assert QUESTIONS.keys() == RUN_KINDS.keys()
 
 
 @pytest.mark.parametrize(

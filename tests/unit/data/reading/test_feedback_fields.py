@@ -12,7 +12,7 @@ from plumbob.configs.settings.data import ReadingSettings
 from plumbob.core.errors import UserError
 from plumbob.data.reading.readers import read_annotated_pairs, read_prompts, read_rankings, read_scored_responses
 from plumbob.data.records import Ranking, ScoredResponse
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 
 REFUSE = ReadingSettings()
 SKIP = ReadingSettings(bad_rows="skip")

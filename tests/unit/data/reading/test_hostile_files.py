@@ -22,7 +22,7 @@ from plumbob.data.reading.readers import (
     read_scored_responses,
 )
 from plumbob.data.row_digest import digest_of_rows
-from plumbob.data.texts.chat import chat_renderer, plain_dialogue
+from plumbob.data.texts.chat_text import chat_renderer, plain_dialogue
 from tests.support.control_tokenizers import byte_tokenizer
 
 RULES, SKIP = ReadingSettings(), ReadingSettings(bad_rows="skip")

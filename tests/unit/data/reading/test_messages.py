@@ -20,7 +20,7 @@ from plumbob.data.reading.readers import (
     read_texts,
 )
 from plumbob.data.records import Demonstration
-from plumbob.data.texts.chat import Render, chat_renderer, plain_dialogue
+from plumbob.data.texts.chat_text import Render, chat_renderer, plain_dialogue
 
 RULES = ReadingSettings()
 USER = {"role": "user", "content": "Capital?"}

@@ -18,7 +18,7 @@ from plumbob.data.reading.readers import (
     read_rankings,
     read_texts,
 )
-from plumbob.data.texts.chat import Message
+from plumbob.data.texts.chat_text import Message
 
 RULES = ReadingSettings()
 USER = {"role": "user", "content": "Hi"}

@@ -7,7 +7,7 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from plumbob.data.texts.bounded_templates import MAX_LETTERS, MAX_SECONDS, render, template_time, template_trial
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 
 MESSAGES = [
     {"role": "system", "content": " Be kind. "},

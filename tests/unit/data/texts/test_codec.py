@@ -117,6 +117,17 @@ def test_ids_without_texts_are_none() -> None:
     assert codec.decode_after(np.array([1], np.int32), np.array([], np.int32)) == ""
 
 
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_control_tokens_are_spelt_where_they_are_asked_for(spacing: Spacing) -> None:
+    codec = TextCodec(space_tokenizer(spacing))
+    (front,) = codec.encode(["a question"])
+    (back,) = codec.encode_after([front], [" is<|im_end|>"])
+    assert codec.decode_after(front, back) == " is"
+    assert codec.decode_after(front, back, with_control=True) == " is<|im_end|>"
+    (alone,) = codec.encode(["<|im_start|>"])
+    assert codec.decode_after(alone[:0], alone, with_control=True) == "<|im_start|>"
+
+
 def _taking_space() -> object:
     from transformers import AddedToken
 

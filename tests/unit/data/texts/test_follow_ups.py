@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plumbob.core.errors import UserError
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE, chat_renderer
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE, chat_renderer
 from plumbob.data.texts.codec import TextCodec
 from plumbob.data.texts.follow_ups import FollowUps
 from plumbob.data.texts.turns import assistant_turn

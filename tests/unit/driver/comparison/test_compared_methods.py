@@ -1,10 +1,12 @@
 """Which methods are compared, and how a user writes his own."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from plumbob.configs.load_run import load_run
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.core.errors import UserError
 from plumbob.driver.comparison.compared_methods import METHODS, ComparedMethod, chosen_methods, of_rank
 
@@ -12,6 +14,13 @@ from plumbob.driver.comparison.compared_methods import METHODS, ComparedMethod, 
 def test_all_unless_some_are_named() -> None:
     assert chosen_methods([], []) == METHODS
     assert [method.name for method in chosen_methods(["full", "lora"], [])] == ["full", "lora"]
+
+
+def test_every_method_of_fine_tuning_is_compared() -> None:
+    """But for the one whose rows have to name their tasks, which a file of demonstrations need not do."""
+    kinds = {kind.model_fields["kind"].default for kind in get_args(AnyTuning)}
+    chosen = {setting for method in METHODS for setting in method.overrides}
+    assert {kind for kind in kinds if f"policy.tuning.kind={kind}" not in chosen} == {"multitask-prompt-tuning"}
 
 
 def test_one_of_the_users_own_stands_alone_or_behind_those_that_are_named() -> None:

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from plumbob.configs.runs import RUN_KINDS
+from plumbob.configs.settings.algorithms import ALGORITHMS
 from plumbob.configs.settings.training import PolicyEvaluationSettings
 from plumbob.driver.comparison.run_measurements import measurements
 
@@ -39,6 +41,15 @@ def test_the_error_behind_an_interval_is_told_of_what_is_left_of_it(tmp_path: Pa
     assert errors == pytest.approx({"kl": 0.1, "pass_at_1": 0.1, "pass_at_2": 0.2, "accuracy": 0.1})
     assert {"pass_at_4", "win_rate", "reward_gain"} < found.keys()
     assert (found["kl"].num_prompts, found["accuracy"].num_prompts) == (25, 50)
+
+
+@pytest.mark.parametrize("stage", sorted(RUN_KINDS.keys() - {"online"}))
+def test_only_online_stages_are_compared_under_one_name(stage: str, tmp_path: Path) -> None:
+    """A stage of each other kind of run keeps its own, a kind that is added tomorrow too."""
+    folder = write_run(tmp_path / "run", {})
+    online = {algorithm: {"kl": 1.0} for algorithm in ALGORITHMS}
+    (folder / "summary.json").write_text(json.dumps({"stages": {stage: {"heldout_loss": 0.5}} | online}))
+    assert measurements(folder).keys() == {f"{stage} heldout_loss", "online kl"}
 
 
 def test_a_table_that_another_evaluation_wrote_is_not_the_run_s(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def row(method: str, gain: float, num_trained: int = 0) -> ComparisonRow:
     )
 
 
-class Measured:
+class MeasuredGains:
     """Gains by method, in the place of runs; a method without one is refused."""
 
     def __init__(self, gains: dict[str, float]) -> None:
@@ -44,7 +44,7 @@ class Measured:
 
 def test_it_ends_at_the_first_rank_that_reaches_the_share() -> None:
     # 90% of a gain of 1 is 0.9: rank 2 falls short, rank 4 reaches it, and rank 8 is not tried. Rank 1 is refused.
-    measured: Any = Measured({"full": 1.0, "lora-rank-2": 0.89, "lora-rank-4": 0.91, "lora-rank-8": 1.0})
+    measured: Any = MeasuredGains({"full": 1.0, "lora-rank-2": 0.89, "lora-rank-4": 0.91, "lora-rank-8": 1.0})
     found = smallest_rank(measured, 0.9)
     assert measured.asked == ["full", "lora-rank-1", "lora-rank-2", "lora-rank-4"]
     assert found.as_dict() == {"share": 0.9, "full_gain": pytest.approx(1.0), "smallest": "lora-rank-4"}
@@ -52,13 +52,13 @@ def test_it_ends_at_the_first_rank_that_reaches_the_share() -> None:
 
 
 def test_where_no_rank_reaches_it_that_is_said() -> None:
-    measured: Any = Measured({"full": 1.0} | {f"lora-rank-{rank}": 0.5 for rank in RANKS})
+    measured: Any = MeasuredGains({"full": 1.0} | {f"lora-rank-{rank}": 0.5 for rank in RANKS})
     found = smallest_rank(measured, 0.9)
     assert found.found is None and found.sentence().startswith("no rank up to 64 reaches 90%")
 
 
 @pytest.mark.parametrize(("gains", "wanted"), [({}, "too large"), ({"full": -0.1}, "give several --rates")])
 def test_without_a_gain_of_full_fine_tuning_there_is_nothing_to_reach(gains: dict[str, float], wanted: str) -> None:
-    measured: Any = Measured(gains)
+    measured: Any = MeasuredGains(gains)
     with pytest.raises(UserError, match=wanted):
         smallest_rank(measured, 0.9)

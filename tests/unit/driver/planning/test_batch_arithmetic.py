@@ -1,6 +1,7 @@
 """The numbers of a run, spelt out: each of them derived here by hand."""
 
 import numpy as np
+import pytest
 
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import AnyRun
@@ -29,6 +30,21 @@ def test_records_become_steps_and_micro_batches() -> None:
         "longest have; the widest has 3 x 128 tokens",
     ]
     assert as_dict(found)["num_steps"] == 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "first"),
+    [
+        ("dpo", "data.pairs=d", "dpo: 6 pairs x 1 epoch / dpo.batch_size=2 = 3 optimizer steps"),
+        ("kto", "data.labelled=d", "kto: 6 responses x 1 epoch / kto.batch_size=2 = 3 optimizer steps"),
+        ("pretrain", "data.text=d", "pretrain: 6 blocks x 1 epoch / pretrain.batch_size=2 = 3 optimizer steps"),
+    ],
+)
+def test_the_section_and_the_rows_are_those_of_the_kind_of_run(kind: str, data: str, first: str) -> None:
+    run = load_run(kind, ["policy.model=m", data, f"{kind}.batch_size=2", f"{kind}.num_epochs=1"])
+    sizes = InputSizes((), {kind: LearnerRows(8, np.full(6, 8), EpochBatches(6, 2, 1, seed=0))})
+    (found,) = arithmetic_of(run, sizes)
+    assert found.lines()[0] == first
 
 
 def test_fewer_records_than_a_batch_are_one_step_an_epoch() -> None:

@@ -56,7 +56,7 @@ def test_what_was_measured_before_the_first_step_is_measured_once(run: OnlineRun
     """The resumed run scores nothing of it, and has it in its summary all the same."""
     scored: list[int] = []
 
-    class Counting:
+    class CountingScorer:
         def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
             scored.append(len(requests))
             return open_scorer(RuleReward(pays_for_he), "cpu").score(requests)
@@ -65,7 +65,7 @@ def test_what_was_measured_before_the_first_step_is_measured_once(run: OnlineRun
     for num_scored in ([12, 12], []):
         scored.clear()
         heard = Heard()
-        context = context_of(folder, FakeOnlineWorld(None, run.online.num_steps), Counting(), heard)
+        context = context_of(folder, FakeOnlineWorld(None, run.online.num_steps), CountingScorer(), heard)
         found.append(run_stage(prepare(run), context).result.metrics["reward_bias"])
         # Both texts of the 12 pairs; the 4 responses of each step are the samplers', 2 prompts with 2 each.
         assert [number for number in scored if number != 4] == num_scored

@@ -12,6 +12,8 @@ import pytest
 from plumbob.configs.settings.rules.reward_rules import JsonRule, MathRule
 from plumbob.core.errors import RunFailed, UserError
 from plumbob.reward.rules.bounded_process import BoundedProcess
+from plumbob.reward.rules.json_text import json_value
+from plumbob.reward.rules.right_answers.answers import math_value
 from plumbob.reward.rules.rule import NotScored
 from plumbob.reward.scorer import Scorer
 from tests.support.rule_values import rule_scorer, score_of
@@ -144,7 +146,7 @@ def test_an_answer_that_is_no_formula_is_counted(mathematics: Scorer) -> None:
 
 def test_threads_can_ask_and_the_process_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
-    process = BoundedProcess(JsonRule())
+    process = BoundedProcess(JsonRule(), json_value)
     found: list[float] = []
     thread = threading.Thread(target=lambda: found.append(process.value("{}", None)))
     thread.start()
@@ -154,7 +156,7 @@ def test_threads_can_ask_and_the_process_has_no_secrets(monkeypatch: pytest.Monk
 
 
 def test_one_that_was_killed_is_counted_and_started_again() -> None:
-    process = BoundedProcess(MathRule())
+    process = BoundedProcess(MathRule(), math_value)
     assert process.value("$6$", "6") == 1
     first = _pid(process)
     os.kill(first, signal.SIGKILL)
@@ -164,7 +166,7 @@ def test_one_that_was_killed_is_counted_and_started_again() -> None:
 
 
 def test_it_ends_with_its_scorer() -> None:
-    process = BoundedProcess(JsonRule())
+    process = BoundedProcess(JsonRule(), json_value)
     process.value("{}", None)
     pid = _pid(process)
     del process
@@ -175,7 +177,7 @@ def test_it_ends_with_its_scorer() -> None:
 def test_one_that_does_not_start_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(RunFailed, match="the process of the reward's part json did not start: it ended with status 1"):
-        BoundedProcess(JsonRule()).value("{}", None)
+        BoundedProcess(JsonRule(), json_value).value("{}", None)
 
 
 def _pid(process: BoundedProcess) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from plumbob.configs.settings.rules.reward_rules import InstructionsRule
 from plumbob.data.records import RowError
-from plumbob.reward.rules.open_rule import rule_opening
+from plumbob.reward.open_part import part_opening
 from tests.support.rule_values import value_of
 
 CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
@@ -109,6 +109,6 @@ def test_those_of_the_row_are_added_to_those_of_the_settings() -> None:
     ],
 )
 def test_a_row_with_malformed_instructions_is_refused(given: Any, message: str) -> None:
-    opening = rule_opening(InstructionsRule(column="checks"))
+    opening = part_opening(InstructionsRule(column="checks"), None)
     with pytest.raises(RowError, match=message):
         opening.check_row({"checks": given})

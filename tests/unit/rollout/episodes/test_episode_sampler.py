@@ -13,7 +13,7 @@ from plumbob.configs.settings.programs.environments import EnvironmentSettings
 from plumbob.configs.settings.workers import TransformersEngine
 from plumbob.core.errors import RunFailed
 from plumbob.data.records import opening_digest
-from plumbob.data.texts.chat import PLAIN_CHAT_TEMPLATE
+from plumbob.data.texts.chat_text import PLAIN_CHAT_TEMPLATE
 from plumbob.data.texts.codec import TextCodec
 from plumbob.rollout.episodes.episode_sampler import EpisodeSampler, with_environment
 from plumbob.rollout.rollout_records import NO_VERSION, Rollout

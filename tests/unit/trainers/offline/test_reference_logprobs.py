@@ -38,7 +38,7 @@ def test_neighbours_are_computed_together_and_once() -> None:
     assert asked == [[0, BLOCK - 1], [2 * BLOCK, 2 * BLOCK + 2]]
 
 
-class Counting(OneRank):
+class CountingRank(OneRank):
     """Counts rows by role and by how many updates were made before."""
 
     def __init__(self, learner: Any) -> None:
@@ -76,12 +76,12 @@ def train(kind: str, model: str, folder: Path, forgets: bool = False) -> tuple[d
         with MetricsLog(folder, Watching()) as log:
             if kind == "dpo":
                 run = DpoRun.model_validate(settings)
-                learners = Counting(build_learner(run, this_rank()))
+                learners = CountingRank(build_learner(run, this_rank()))
                 dpo.run_dpo(run, dpo.DpoInput(tuple(records), (), 0, ()), learners, folder, log)
             else:
                 labelled = tuple((one, i % 2 == 0) for i, (one, _) in enumerate(records))
                 other = KtoRun.model_validate(settings)
-                learners = Counting(build_learner(other, this_rank()))
+                learners = CountingRank(build_learner(other, this_rank()))
                 kto.run_kto(other, kto.KtoInput(labelled, (), 0, ()), learners, folder, log)
     finally:
         trainer.KeptLogprobs = KeptLogprobs

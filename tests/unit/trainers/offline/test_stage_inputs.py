@@ -32,7 +32,7 @@ from plumbob.configs.settings.tuning.weights import FullTuning
 from plumbob.core.errors import UserError
 from plumbob.data.records import Ranking
 from plumbob.data.rendered_rows import RenderedRow
-from plumbob.data.texts.chat import plain_dialogue
+from plumbob.data.texts.chat_text import plain_dialogue
 from plumbob.models.adapter import save_adapter
 from plumbob.models.from_scratch import build_bert
 from plumbob.models.masked_lm import open_encoder

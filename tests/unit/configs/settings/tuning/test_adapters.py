@@ -1,11 +1,12 @@
 """What the settings of adapters refuse, and what follows from them."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from plumbob.configs.load_run import load_run
 from plumbob.configs.settings.tuning.adapters import LoraTuning
+from plumbob.configs.settings.tuning.any_tuning import AnyTuning
 from plumbob.core.errors import UserError
 
 SFT = ["policy.model=m", "data.demonstrations=d"]
@@ -16,6 +17,20 @@ def refused(preset: str, *overrides: str) -> str:
     with pytest.raises(UserError) as found:
         load_run(preset, overrides)
     return str(found.value)
+
+
+def test_no_method_drops_out_in_alignment() -> None:
+    """Whichever has a setting for it, one that is added tomorrow too."""
+    dropping = {
+        kind.model_fields["kind"].default: [name for name in kind.model_fields if "dropout" in name]
+        for kind in get_args(AnyTuning)
+    }
+    assert {kind for kind, names in dropping.items() if names} == {"lora", "adalora", "vera"}
+    for kind, names in dropping.items():
+        for name in names:
+            assert f"policy.tuning.{name}=0.5: PPO" in refused(
+                "dpo", *DPO, f"policy.tuning={{kind: {kind}, {name}: 0.5}}"
+            )
 
 
 def test_patterns_are_read_from_the_command_line() -> None:

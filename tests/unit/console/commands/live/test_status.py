@@ -26,6 +26,9 @@ def test_a_status_that_is_old_says_so() -> None:
     over = RunState("runs/a: this run is not running", replace(NO_STATUS, time=now - 7200))
     assert lines(over)[0] == "runs/a: this run is not running\nlast heard of 2 h 00 min ago; no stage yet"
     assert lines(RunState(None, None)) == ["running; no report yet"]
+    begun = replace(NO_STATUS, time=now, stage="eval")
+    assert lines(RunState(None, begun))[0] == "running; eval: no step yet"
+    assert lines(RunState("runs/a: this run has finished", begun))[0].endswith("ago; eval")
 
 
 def test_all_that_a_run_reports_is_shown() -> None:

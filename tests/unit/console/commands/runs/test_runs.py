@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from plumbob.console.cli import main
-from plumbob.console.commands.runs.list_all import size
+from plumbob.console.commands.runs.list_runs import size
 from plumbob.rollout.journal import JOURNAL_FOLDER, write_step
 from tests.support.ended_run import error_in
 from tests.support.finished_run import finished_run, journal_rows

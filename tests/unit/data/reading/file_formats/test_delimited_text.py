@@ -14,7 +14,7 @@ from plumbob.data.reading.readers import (
     read_scored_responses,
 )
 from plumbob.data.records import Demonstration, LabelledResponse, PreferencePair, Ranking, ScoredResponse
-from plumbob.data.texts.chat import plain_dialogue
+from plumbob.data.texts.chat_text import plain_dialogue
 
 RULES = ReadingSettings()
 SKIP = ReadingSettings(bad_rows="skip")

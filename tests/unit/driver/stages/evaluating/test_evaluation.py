@@ -108,9 +108,9 @@ def test_pairs_alone_need_no_calibration(tmp_path: Path, uncalibrated: str) -> N
     pairs = write(tmp_path / "pairs.jsonl", {"prompt": "Q", "chosen": "long", "rejected": "no"})
     run = EvalRun(data=EvalDataSettings(pairs=pairs), reward=ScorerSettings(model=uncalibrated))
     session: Any = FakeSession()
-    figures = run_eval(run, prepare_eval(run), session).metrics
+    measured = run_eval(run, prepare_eval(run), session).metrics
     assert session.settings.normalize is False
-    assert (figures["accuracy"], figures["mean_margin"]) == (1.0, 2.0)
+    assert (measured["accuracy"], measured["mean_margin"]) == (1.0, 2.0)
 
 
 def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
@@ -121,10 +121,14 @@ def test_pairs_of_several_annotators(tmp_path: Path, uncalibrated: str) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     session: Any = FakeSession()
     run = EvalRun(data=EvalDataSettings(pairs=str(file)), reward=ScorerSettings(model=uncalibrated))
-    figures = run_eval(run, prepare_eval(run), session).metrics
+    measured = run_eval(run, prepare_eval(run), session).metrics
     # The longer response scores higher: as ann and cay say, who agree with each other and not with bob.
-    assert {name: found["accuracy"] for name, found in figures["annotators"].items()} == {"ann": 1, "bob": 0, "cay": 1}
-    assert figures["annotator_agreement"] == {"agreement": 1 / 3, "num_compared": 3}
+    assert {name: found["accuracy"] for name, found in measured["annotators"].items()} == {
+        "ann": 1,
+        "bob": 0,
+        "cay": 1,
+    }
+    assert measured["annotator_agreement"] == {"agreement": 1 / 3, "num_compared": 3}
 
 
 def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str) -> None:
@@ -140,10 +144,10 @@ def test_an_ensemble_is_measured_by_its_total(tmp_path: Path, uncalibrated: str)
     with pytest.raises(UserError, match=r"calibration\.json"):
         prepare_eval(run)
     session: Any = Ensemble()
-    figures = run_eval(run, EvalInput((Ranking("Q", ("long", "no")),), None, ()), session).metrics
+    measured = run_eval(run, EvalInput((Ranking("Q", ("long", "no")),), None, ()), session).metrics
     assert session.settings.normalize is True
-    assert (figures["accuracy"], figures["mean_margin"]) == (1.0, 4.0)
-    assert "calibration_error" not in figures
+    assert (measured["accuracy"], measured["mean_margin"]) == (1.0, 4.0)
+    assert "calibration_error" not in measured
 
 
 def test_a_policy_s_scores_need_one(tmp_path: Path, uncalibrated: str) -> None:
@@ -305,7 +309,7 @@ def test_what_cannot_be_held_with_the_policy_is_measured_apart(
 def test_a_policy_called_as_the_baseline_does_not_take_its_place(
     tmp_path: Path, uncalibrated: str, policy: str, adapter: str
 ) -> None:
-    class Scores(FakeSession):
+    class BaselineScores(FakeSession):
         """The baseline, sampled first, earns 1 a response, and every policy 3."""
 
         num_policies = 0
@@ -315,7 +319,7 @@ def test_a_policy_called_as_the_baseline_does_not_take_its_place(
             return [Score(1.0 if self.num_policies == 1 else 3.0, {"raw": 0.0}) for _ in requests]
 
     named = str(write_adapter(tmp_path / "runs" / "baseline" / "policy", policy, seed=2))
-    session: Any = Scores()
+    session: Any = BaselineScores()
     run = beside(evaluation(tmp_path, uncalibrated, adapter), named)
     result = run_eval(run, prepare_eval(run), session)
     assert result.policies is not None and list(result.policies) == [adapter, named]
@@ -364,7 +368,7 @@ def test_full_models_are_measured_one_after_another(tmp_path: Path, uncalibrated
 
 
 def test_pass_at_k_perplexity_and_a_table(tmp_path: Path, uncalibrated: str, policy: str, adapter: str) -> None:
-    class Scores(FakeSession):
+    class RightOrWrong(FakeSession):
         """Of four responses to each prompt, two are right to the first and none to the second; 2 nats for each token of
         a text, of which every block's first is not predicted."""
 
@@ -382,7 +386,7 @@ def test_pass_at_k_perplexity_and_a_table(tmp_path: Path, uncalibrated: str, pol
     asked = PolicyEvaluationSettings(samples_per_prompt=4, pass_at=(1, 2), responses_file=str(table))
     text = PerplexitySettings(text=str(tmp_path / "text.txt"), block_tokens=16, max_blocks=3)
     run = run.model_copy(update={"evaluation": asked, "perplexity": text})
-    session: Any = Scores()
+    session: Any = RightOrWrong()
     metrics = run_eval(run, prepare_eval(run), session).metrics
     # One of one: 2/4 and 0. One of two: 1 - C(2,2)/C(4,2) = 5/6, and 0.
     assert (metrics["pass_at_1"], metrics["pass_at_2"]) == (0.25, pytest.approx(5 / 12))

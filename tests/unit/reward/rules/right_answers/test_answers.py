@@ -9,7 +9,7 @@ import pytest
 
 from plumbob.configs.settings.rules.reward_rules import ExactRule, MathRule, NumericRule
 from plumbob.data.records import RowError
-from plumbob.reward.rules.open_rule import rule_opening
+from plumbob.reward.open_part import part_opening
 from plumbob.reward.rules.right_answers.numbers import answer_number
 from tests.support.rule_values import rule_scorer, score_of, value_of
 from tests.support.source_tree import ROOT
@@ -137,7 +137,7 @@ def test_another_column() -> None:
 )
 def test_a_row_without_an_answer_is_refused(part: Any, answer: Any, message: str) -> None:
     with pytest.raises(RowError, match=message):
-        rule_opening(part).check_row({"answer": answer})
+        part_opening(part, None).check_row({"answer": answer})
 
 
 @pytest.mark.skipif(not GSM8K.is_file(), reason="GSM8K is not there")

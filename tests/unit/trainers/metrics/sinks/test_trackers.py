@@ -1,22 +1,43 @@
 """Which sinks a run has that are elsewhere; it neither starts without their packages nor fails by them."""
 
 import sys
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from plumbob.configs.load_run import load_run
 from plumbob.configs.runs import AnyRun
-from plumbob.configs.settings.metrics.sinks import OpenTelemetrySettings, WandbSettings
+from plumbob.configs.settings.metrics.sinks import OpenTelemetrySettings, SinkSettings, WandbSettings
 from plumbob.core.errors import UserError
 from plumbob.driver.api import check_input
 from plumbob.trainers.metrics.sinks import trackers
+from plumbob.trainers.metrics.sinks.metric_sink import MetricSink
 from plumbob.trainers.metrics.sinks.tracked_run import TrackedRun
-from plumbob.trainers.metrics.sinks.trackers import check_trackers, opened_trackers, trackers_of
+from plumbob.trainers.metrics.sinks.trackers import check_trackers, opened_trackers, tracker_module, trackers_of
+from tests.support.source_tree import ROOT, modules, text
 from tests.support.tracked_runs import tracked_step
 
 NOBODY = "http://127.0.0.1:9"
+
+
+def test_each_tracker_of_the_settings_is_opened_by_the_module_of_its_name_and_no_other_module_opens_one() -> None:
+    variants = {str(one.model_fields["kind"].default): one for one in get_args(get_args(SinkSettings)[0])}
+    assert set(variants) >= {"wandb", "opentelemetry"}
+    for kind, variant in variants.items():
+        module = tracker_module(kind)
+        assert get_type_hints(module.open_sink) == {"settings": variant, "run": TrackedRun, "return": MetricSink}
+    opening = {name for name in modules() if name.startswith("trainers.") and "def open_sink(" in text(name)}
+    assert opening == {f"trainers.metrics.sinks.{kind}" for kind in variants} | {"trainers.metrics.sinks.trackers"}
+
+
+def test_what_a_tracker_needs_is_the_extra_of_its_name() -> None:
+    """Which is what a user is told to install."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for variant in get_args(get_args(SinkSettings)[0]):
+        kind = str(variant.model_fields["kind"].default)
+        assert any(one.startswith(tracker_module(kind).NEEDED.partition(".")[0]) for one in extras[kind])
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +61,8 @@ def test_a_run_has_the_sinks_of_its_settings_and_the_collector_of_its_environmen
 
 
 def test_a_package_that_is_missing_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(trackers.NEEDED, "wandb", "no_such_package")
-    monkeypatch.setitem(trackers.NEEDED, "mlflow", "no_such_package.below")
+    monkeypatch.setattr("plumbob.trainers.metrics.sinks.wandb.NEEDED", "no_such_package")
+    monkeypatch.setattr("plumbob.trainers.metrics.sinks.mlflow.NEEDED", "no_such_package.below")
     check_trackers(sft())
     for kind, package in (("wandb", "no_such_package"), ("mlflow", "no_such_package")):
         with pytest.raises(UserError) as refused:
@@ -56,7 +77,7 @@ def test_a_collector_of_the_environment_refuses_no_run_where_its_package_is_miss
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOBODY)
-    monkeypatch.setitem(trackers.NEEDED, "opentelemetry", "no_such_package")
+    monkeypatch.setattr("plumbob.trainers.metrics.sinks.opentelemetry.NEEDED", "no_such_package")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.metric_exporter", None)
     check_trackers(sft())
     told: list[str] = []

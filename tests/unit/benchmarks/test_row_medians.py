@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.comparison import Row, compared, not_measured
 from benchmarks.plumbob_run import read_run
 from benchmarks.results_table import BEGIN, END, minutes_today, read_results, text_table, write_document, write_results
+from benchmarks.row_medians import Row, compared, not_measured
 from benchmarks.small_models import hazard_of, mean_length
 
 

@@ -1,4 +1,4 @@
-"""An LLM as a judge (LlmJudge): a score by a rubric, or a comparison with another response in both orders.
+"""The part `llm-judge`: an LLM scores by a rubric, or compares with another response in both orders (LlmJudge).
 
 The judge is asked for JSON of a fixed form, and its answer is taken only where it is exactly that.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from plumbob.configs.settings.reward_services import LlmJudgePart
 from plumbob.core.errors import UserError
-from plumbob.reward.scorer import Opening, Score, Scorer, ScoreRequest
+from plumbob.reward.scorer import Opening, Score, ScoreRequest
 from plumbob.reward.services.endpoint import MAX_SHOWN, Endpoint, EndpointError
 from plumbob.reward.services.judge_answers import TOKEN_COUNTS, JudgeAnswers, Verdict, question_digest
 
@@ -153,7 +153,7 @@ def _verdict_of(text: str, choices: Sequence[int | str]) -> Verdict:
             return Verdict(None, num_read, num_written, fault)
 
 
-def judge_opening(part: LlmJudgePart, folder: Path | None) -> Opening:
+def opening(part: LlmJudgePart, folder: Path | None) -> Opening:
     """Checked with a question that any judge can answer."""
 
     def check() -> None:
@@ -167,7 +167,4 @@ def judge_opening(part: LlmJudgePart, folder: Path | None) -> Opening:
                 f"Start it, or correct url and model; it must take response_format of type json_schema"
             ) from error
 
-    def open_scorer(device: str) -> Scorer:
-        return LlmJudge(part, folder)
-
-    return Opening(check, open_scorer)
+    return Opening(check, lambda device: LlmJudge(part, folder))

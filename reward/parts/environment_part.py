@@ -1,8 +1,10 @@
-"""What an environment gave for an episode, as a scorer."""
+"""The part `environment`: what an environment gave for an episode."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from plumbob.reward.scorer import Score, ScoreRequest
+from plumbob.configs.settings.reward_parts import EnvironmentPart
+from plumbob.reward.scorer import Opening, Score, ScoreRequest
 
 
 class EpisodeScorer:
@@ -17,3 +19,7 @@ def _reward(request: ScoreRequest) -> float:
     if request.episode_reward is None:
         raise ValueError("a response that no environment answered has no reward of one")
     return request.episode_reward
+
+
+def opening(part: EnvironmentPart, folder: Path | None) -> Opening:
+    return Opening(lambda: None, lambda device: EpisodeScorer())

@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from plumbob.console.commands.runs.list_all import size
+from plumbob.console.commands.runs.list_runs import size
 from plumbob.console.exit_codes import OK
 from plumbob.console.options import add_json, add_runs
 from plumbob.console.typed_answer import typed_answer

@@ -1,14 +1,15 @@
-"""An endpoint that scores batches, as a scorer (HttpScorer)."""
+"""The part `http`: an endpoint that scores batches (HttpScorer)."""
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from plumbob.configs.settings.reward_services import HttpPart
 from plumbob.core.errors import UserError
-from plumbob.reward.scorer import Opening, Score, Scorer, ScoreRequest
+from plumbob.reward.scorer import Opening, Score, ScoreRequest
 from plumbob.reward.services.endpoint import MAX_SHOWN, Endpoint, EndpointError
 
 CHECK_TIMEOUT_S = 10.0
@@ -92,7 +93,7 @@ def _plain(value: Any) -> Any:
             return str(value)
 
 
-def http_opening(part: HttpPart) -> Opening:
+def opening(part: HttpPart, folder: Path | None) -> Opening:
     """Checked with a batch of nothing: whoever does not answer that does not answer a run."""
 
     def check() -> None:
@@ -104,7 +105,4 @@ def http_opening(part: HttpPart) -> Opening:
                 f"there, such as plumbob serve-reward FOLDER, or correct the url"
             ) from error
 
-    def open_scorer(device: str) -> Scorer:
-        return HttpScorer(part)
-
-    return Opening(check, open_scorer)
+    return Opening(check, lambda device: HttpScorer(part))

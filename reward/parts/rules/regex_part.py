@@ -1,0 +1,13 @@
+"""The rule `regex`: whether a regular expression matches somewhere in a response."""
+
+from pathlib import Path
+
+from plumbob.configs.settings.rules.reward_rules import RegexRule
+from plumbob.reward.rules.rule import Rule
+from plumbob.reward.rules.rule_scorer import rule_opening
+from plumbob.reward.rules.text_rules import compiled, matches
+from plumbob.reward.scorer import Opening
+
+
+def opening(part: RegexRule, folder: Path | None) -> Opening:
+    return rule_opening(part, Rule(lambda text, _: matches(text, part), check=lambda: compiled(part)))
