@@ -52,6 +52,7 @@ OURS_OR_PYTHONS = {
     "__getitem__",
     "__mro__",
     "__module__",
+    "__qualname__",
     "__str__",
 }
 
