@@ -1,1 +1,1 @@
-"""Ray, and nothing else: connection, workers, their placement, the fleet."""
+"""What runs on Ray (connection, workers, their placement, the fleet), and how a run is sent to a cluster."""

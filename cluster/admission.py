@@ -70,7 +70,7 @@ def plan_there(needs: Sequence[ResourceNeed]) -> Plan:
 
 
 def joined_notes(cluster: ClusterSettings, needs: Sequence[ResourceNeed], expected: Expected) -> tuple[str, ...]:
-    """What is said of the memory of a cluster that was joined. It ends nothing: only Ray's own figure is known.
+    """What is reported of the memory of a cluster that was joined. It ends nothing: only Ray's own figure is known.
 
     That is what `ray start --memory` was given, or most of what was free when Ray was started.
     """

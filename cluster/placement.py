@@ -170,9 +170,9 @@ def evicted(need: ResourceNeed, hosts: Sequence[Host], held: Sequence[tuple[str,
         Their indices, none of which could stay; None where the group would not fit if all went.
     """
 
-    def fits(going: Sequence[int]) -> bool:
+    def fits(evicted: Sequence[int]) -> bool:
         left = {host.node_id: host for host in hosts}
-        for node_id, size in (held[index] for index in going):
+        for node_id, size in (held[index] for index in evicted):
             if node_id in left:
                 left[node_id] = replace(left[node_id], free=left[node_id].free.plus(size))
         return plan([need], list(left.values())).fits
@@ -180,12 +180,12 @@ def evicted(need: ResourceNeed, hosts: Sequence[Host], held: Sequence[tuple[str,
     enough = bisect_left(range(len(held) + 1), True, key=lambda count: fits(range(count)))
     if enough > len(held):
         return None
-    going = list(range(enough))
+    evicted = list(range(enough))
     for index in reversed(range(enough)):
-        others = [other for other in going if other != index]
+        others = [other for other in evicted if other != index]
         if fits(others):
-            going = others
-    return going
+            evicted = others
+    return evicted
 
 
 def total(needs: Sequence[ResourceNeed]) -> ResourceAmount:

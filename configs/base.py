@@ -114,7 +114,7 @@ Changeable = Annotated[T, MayChange()]
 """A setting that may change when a run resumes: where and how fast something is computed, never what. Of a group,
 all that is in it."""
 
-# Every number has a bound that no run comes near, so that a slip of the keyboard is told before anything starts.
+# Every number has a bound that no run comes near, so that a slip of the keyboard is reported before anything starts.
 
 Count = Annotated[int, Field(gt=0, le=1_000_000_000)]
 """Of steps, records or prompts."""

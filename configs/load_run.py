@@ -1,4 +1,4 @@
-"""A preset or YAML file and `a.b=c` overrides become a run's configuration; every error is told with its place."""
+"""A preset or YAML file and `a.b=c` overrides become a run's configuration; every error has its file and line."""
 
 import os
 from collections.abc import Sequence

@@ -101,7 +101,7 @@ def _put(values: dict[str, Any], key: str, value: object) -> None:
     for group in groups:
         values = values.setdefault(group, {})
         if not isinstance(values, dict):
-            return  # Something else is wrong with it, which is told.
+            return  # Something else is wrong with it, which is reported.
     values[name] = _joined(values.get(name), value)
 
 

@@ -225,7 +225,7 @@ class OnlineRun(TrainingRun):
     @field_validator("online")
     @classmethod
     def _check_what_is_learnt_from(cls, online: OnlineSettings, info: ValidationInfo) -> OnlineSettings:
-        """As soon as the objective is known, so that it is told beside whatever else is missing."""
+        """As soon as the objective is known, so that it is reported beside whatever else is missing."""
         given = info.data
         if {"reward", "teachers", "teachers_by"} <= given.keys():
             check_rewarded(online, given["reward"])

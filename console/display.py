@@ -71,7 +71,7 @@ class PlainConsole:
 
 
 class JsonConsole:
-    """One JSON object per line: `event` is stage_began, step, said or stage_ended."""
+    """One JSON object per line: `event` is stage_began, step, message or stage_ended."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -92,7 +92,7 @@ class JsonConsole:
         """Left to `plumbob status --json`: it changes many times a step."""
 
     def notify(self, stage: str, message: str) -> None:
-        print_json({"event": "said", "stage": stage, "message": message}, self._stream)
+        print_json({"event": "message", "stage": stage, "message": message}, self._stream)
 
     def stage_ended(self, stage: str, summary: StageSummary) -> None:
         print_json({"event": "stage_ended", "stage": stage, "summary": summary.as_dict()}, self._stream)

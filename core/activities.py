@@ -1,4 +1,4 @@
-"""What this process is doing: said while it lasts, and shown by whoever shows the run (`activities`)."""
+"""What this process is doing: named while it lasts, and shown by whoever shows the run (`activities`)."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ class Activities:
 
     @contextmanager
     def during(self, doing: str) -> Iterator[None]:
-        """The block, or the function that this decorates, is doing that; what is said within it is more precise."""
+        """The block, or the function that this decorates, is doing that; what is named within it is more precise."""
         thread, activity = threading.get_ident(), Activity(doing, time.monotonic())
         with self._lock:
             self._of_threads.setdefault(thread, []).append(activity)

@@ -40,7 +40,7 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> Interval:
     """Mean and its 95% interval by the central limit theorem; the values are independent draws.
 
     Raises:
-        ValueError: fewer than two values, of which no spread can be told.
+        ValueError: fewer than two values, of which no spread can be computed.
     """
     array = np.asarray(values, dtype=np.float64)
     if len(array) < 2:
@@ -95,7 +95,7 @@ def pass_at_k(num_right: NDArray[np.int64], num_samples: int, k: int) -> NDArray
         ValueError: k is none of 1 to n.
     """
     if not 1 <= k <= num_samples:
-        raise ValueError(f"pass@{k} is told of {k} samples or more, given {num_samples}")
+        raise ValueError(f"pass@{k} is estimated from {k} samples or more, given {num_samples}")
     wrong = num_samples - num_right
     chances = [1.0 - np.prod(1.0 - k / np.arange(each + 1, num_samples + 1)) if each >= k else 1.0 for each in wrong]
     return np.array(chances, dtype=np.float64)

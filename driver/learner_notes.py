@@ -1,4 +1,4 @@
-"""What is told of a run's learners before they start: settings that have no effect where they are (`learner_notes`)."""
+"""Notes on a run's learners before they start: settings that have no effect where they are (`learner_notes`)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -73,8 +73,20 @@ SAME_IDEA = {
 }
 """A module of settings and the one that reads them, under one name: what both are about."""
 
-OLD_KEYS = ("configs.renamed_keys",)
-"""Modules that name what settings were called before."""
+OLD_KEYS = ("configs.renamed_keys", "tests/unit/configs/test_renamed_keys.py")
+"""Files that name what settings were called before."""
+
+THIS_FILE = "tests/test_layout.py"
+
+FILES_OF_TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
+
+PRESETS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs/presets").glob("*.yaml"))
+
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "console/web/static").rglob("*.js")
+    if "vendor" not in path.parts
+)
 
 
 def test_no_folder_has_more_than_a_dozen_modules() -> None:
@@ -85,7 +97,7 @@ def test_no_folder_has_more_than_a_dozen_modules() -> None:
 def test_no_two_classes_share_a_name() -> None:
     """Nor does one of a test, one within a function, or one whose name begins with an underscore."""
     homes = defaultdict(list)
-    of_tests = {path.as_posix(): path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    of_tests = {file: (ROOT / file).read_text(encoding="utf-8") for file in FILES_OF_TESTS}
     for file, source in ({module: text(module) for module in (*modules(), *modules_beside())} | of_tests).items():
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ClassDef):
@@ -175,8 +187,13 @@ def test_docstrings_messages_and_comments_use_the_terms_of_the_field(module: str
     assert wrong_terms(prose(text(module))) == set()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_documents_use_the_terms_of_the_field(document: str) -> None:
+@pytest.mark.parametrize("file", [file for file in FILES_OF_TESTS if file not in (*OLD_KEYS, THIS_FILE)])
+def test_tests_use_the_terms_of_the_field(file: str) -> None:
+    assert wrong_terms(prose((ROOT / file).read_text(encoding="utf-8"))) == set()
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *PRESETS, *PAGES])
+def test_documents_presets_and_pages_use_the_terms_of_the_field(document: str) -> None:
     assert wrong_terms((ROOT / document).read_text(encoding="utf-8")) == set()
 
 

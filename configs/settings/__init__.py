@@ -1,1 +1,1 @@
-"""The sections of a run, a file for each folder that reads them. Add new variants of a choice here."""
+"""The sections of a run. A new variant of a choice stands beside the others of its union."""

@@ -90,12 +90,12 @@ class MixtureSettings(SplittingSettings):
 
 class PromptLengthSettings(Settings):
     max_prompt_tokens: NumTokens = 512
-    """Longer prompts are left out, which is said."""
+    """Longer prompts are left out, and their number is reported."""
 
 
 class LengthSettings(PromptLengthSettings):
     max_response_tokens: NumTokens = 512
-    """Records with longer responses are left out, which is said."""
+    """Records with longer responses are left out, and their number is reported."""
 
 
 class TextDataSettings(SplittingSettings, ReadingSettings):

@@ -139,7 +139,7 @@ REWARDS_TODAY = (
 
 
 def no_reward(section: str) -> str:
-    """What is said of a reward that there must be."""
+    """The message about a reward that there must be."""
     return f"{section}.model is missing, and there are no {section}.parts; {REWARDS_TODAY}"
 
 

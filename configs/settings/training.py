@@ -264,7 +264,7 @@ class PolicyEvaluationSettings(EvaluationSettings):
     """What `plumbob eval` measures of policies."""
 
     pass_at: tuple[SamplesPerPrompt, ...] = ()
-    """Numbers k: the chance that one of k responses is right (pass@k), told of `samples_per_prompt`."""
+    """Numbers k: the chance that one of k responses is right (pass@k), estimated from `samples_per_prompt`."""
     right_from: Coefficient = 1.0
     """A response is right whose reward is at least this."""
     responses_file: OutputFile | None = None
@@ -275,7 +275,7 @@ class PolicyEvaluationSettings(EvaluationSettings):
         largest = max(self.pass_at, default=0)
         if largest > self.samples_per_prompt:
             raise ValueError(
-                f"evaluation.pass_at={largest} is told of that many responses or more to a prompt: set "
+                f"evaluation.pass_at={largest} is estimated from that many responses or more to a prompt: set "
                 f"evaluation.samples_per_prompt={largest} at least"
             )
         return self

@@ -63,7 +63,7 @@ def run(arguments: Namespace) -> int:
 def _check_input(config: AnyRun) -> None:
     """Where this machine has the run's storage, find now what would end the job once it has waited for its hosts.
 
-    What is left out of the input, and the memory that workers are expected to take, is said on stderr.
+    What is left out of the input, and the memory that workers are expected to take, is printed on stderr.
 
     Raises:
         UserError: of the input; as `plumbob plan`.

@@ -28,7 +28,7 @@ def line(check: MachineCheck) -> str:
 
 
 def busy() -> str:
-    """What is said beside a time that was measured while others wanted more than this machine's CPUs; else nothing."""
+    """Printed beside a time that was measured while others wanted more than this machine's CPUs; else nothing."""
     load, num_cpus = os.getloadavg()[0], os.cpu_count() or 1
     if load <= num_cpus + 1:
         return ""

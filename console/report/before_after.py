@@ -1,4 +1,4 @@
-"""What a run changed: each figure before and after, and the change with its 95% interval where one is known."""
+"""What a run changed: each metric before and after, and the change with its 95% interval where one is known."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from plumbob.rollout.journal import JOURNAL_FOLDER, read_step
 from plumbob.rollout.journal_files import step_files
 from plumbob.trainers.metrics.step_record import StepRecord
 
-HEADING = ("stage", "figure", "before", "after", "change, 95%")
+HEADING = ("stage", "metric", "before", "after", "change, 95%")
 BASELINE = "sft"
 """The stage of a pipeline that the aligned policies began from."""
 

@@ -50,7 +50,7 @@ def exported_run(answers: RunAnswers, run_id: str) -> bytes:
 
 
 def session(answers: RunAnswers, can_steer: bool, needs_token: bool) -> dict[str, Any]:
-    """What a page is told first."""
+    """What a page is given first."""
     return {
         "version": versions(["plumbob"]).get("plumbob", ""),
         "runs_folder": answers.index.root.name,
@@ -112,7 +112,7 @@ def _groups(answers: RunAnswers, path: Mapping[str, str], stage: str, step: int)
 
 
 def _pairs(answers: RunAnswers, path: Mapping[str, str], stage: str) -> dict[str, Any] | None:
-    """Those of the lowest margin; their figures are of all that there are."""
+    """Those of the lowest margin; their metrics are of all that there are."""
     try:
         found = answers.pairs(path, {"stage": stage, "limit": str(NUM_PAIRS)})
     except HTTPException:

@@ -53,7 +53,7 @@ def _flat(content: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _known(kind: str, flat: Mapping[str, Any]) -> dict[str, "DescribedSetting"]:
-    """Key -> what is said of it, of the variants that were chosen."""
+    """Key -> what it means, of the variants that were chosen."""
     found: dict[str, DescribedSetting] = {}
     if kind not in RUN_KINDS:
         return found

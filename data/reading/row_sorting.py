@@ -14,8 +14,8 @@ from plumbob.data.reading.file_formats.formats import FileRow, iterate_rows, lis
 from plumbob.data.reading.used_columns import (
     BlankColumns,
     LeftOutRows,
+    TemplateUse,
     UsedColumns,
-    WatchedTemplate,
     spelling_note,
 )
 from plumbob.data.records import RowError
@@ -54,7 +54,7 @@ class RecordKind(Generic[T]):
         parse: fields and how their messages become text -> record; RowError on a malformed row.
         texts: the record's parts, none of which may be blank.
         is_duplicate: whether a record with nothing blank in it is one too many; asked once a record, in order.
-        duplicate_reason: what is said of those that are.
+        duplicate_reason: what is reported of those that are.
         num_learnt: how many turns of the assistant's a record has that are learnt.
         with_row: what keeps the whole row in the record; None keeps it nowhere.
     """
@@ -88,14 +88,14 @@ class _SortedRows(Generic[T]):
         self._is_one_file = list_files(path) == [Path(path).expanduser()]
         self._columns, self._blank = UsedColumns(rules.columns), BlankColumns(rules.columns)
         self._written = written_texts(render, rules)
-        self._watched = WatchedTemplate(self._written)
+        self._template_use = TemplateUse(self._written)
         self._records: list[T] = []
         self._left_out, self._spelling, self._num_rows = LeftOutRows(), list[str](), 0
 
     def take(self, row: FileRow) -> None:
         self._num_rows += 1
         label = f"row {row.number}" if self._is_one_file else f"{row.file} row {row.number}"
-        self._watched.begin_row()
+        self._template_use.begin_row()
         try:
             record = self._record_of(row, label)
         except RowError as error:
@@ -109,7 +109,7 @@ class _SortedRows(Generic[T]):
             self._left_out.duplicate.append(label)
         else:
             self._records.append(record)
-            self._watched.end_row(self._kind.num_learnt(record))
+            self._template_use.end_row(self._kind.num_learnt(record))
 
     def _record_of(self, row: FileRow, label: str) -> T:
         if row.fault:
@@ -117,7 +117,7 @@ class _SortedRows(Generic[T]):
         fields: Fields = rename(self._blank.filled(row.fields, row.nulls, label), self._rules.columns)
         fields = typed(fields) if row.is_text else fields
         marked = self._written.marked_row(fields)
-        record = self._kind.parse(self._columns.watch(row.fields, marked), self._watched)
+        record = self._kind.parse(self._columns.watch(row.fields, marked), self._template_use)
         if self._kind.with_row is not None:
             record = self._kind.with_row(record, self._columns.take_all(fields))
         if marked != fields:
@@ -133,7 +133,7 @@ class _SortedRows(Generic[T]):
         found = (
             self._columns.note(),
             self._blank.note(),
-            *self._watched.notes(num_rows),
+            *self._template_use.notes(num_rows),
             self._written.template_note(self._rules),
             spelling_note(self._spelling, num_rows),
         )

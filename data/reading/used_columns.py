@@ -78,7 +78,7 @@ class UsedColumns:
     def watch(self, row: Fields, fields: Fields) -> Fields:
         """The `fields` of a file's row under our names; those whose value is taken are used."""
         self._found.update(row)
-        return _Watched(fields, self)
+        return _CountedFields(fields, self)
 
     def take(self, name: str) -> None:
         self._used.add(self.columns.get(name, name))
@@ -102,7 +102,7 @@ class UsedColumns:
 
 
 @dataclass(frozen=True)
-class _Watched(Mapping[str, Any]):
+class _CountedFields(Mapping[str, Any]):
     fields: Fields
     used: UsedColumns
 
@@ -148,7 +148,7 @@ class BlankColumns:
         )
 
 
-class WatchedTemplate:
+class TemplateUse:
     """A render over the rows of a file: what it does not write, opens in vain, and how many turns are learnt.
 
     Whether it writes something is tried: without it the text is the same. Once something has been written it is known.

@@ -13,7 +13,7 @@ from plumbob.trainers.metrics.stage_result import StageSummary
 from plumbob.trainers.metrics.step_record import Listener, StepRecord, WorkerCounts
 
 STAGE = "callbacks"
-"""Under which failures of callbacks are told."""
+"""Under which failures of callbacks are reported."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class RunCallback(Protocol):
     """A class that derives from this one has the methods that it needs; the others do nothing.
 
     They are called in the process and the thread that runs the run, which waits for them. One that raises
-    `RunStopped` ends the run as a person's stop does, once the step is kept. What else one raises is said, the first
-    time, and the run continues: the hours of a run are worth more than what is told of it.
+    `RunStopped` ends the run as a person's stop does, once the step is kept. What else one raises is reported, the
+    first time, and the run continues: the hours of a run are worth more than what is reported of it.
     """
 
     def step_ended(self, record: StepRecord) -> None:

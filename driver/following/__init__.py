@@ -1,1 +1,1 @@
-"""Following a run from elsewhere: what it reports is told to a listener as if it ran here."""
+"""Following a run from elsewhere: what it reports is passed to a listener as if it ran here."""

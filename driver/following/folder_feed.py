@@ -19,7 +19,7 @@ ENDINGS = frozenset({"finished", "stopped", "failed", "refused"})
 """Events that are a driver's last."""
 
 Steps = dict[str, list[StepRecord]]
-"""Stage -> its steps that have not been told yet."""
+"""Stage -> its steps that have not been reported yet."""
 
 
 class FolderFeed:

@@ -72,7 +72,7 @@ NUM_VERSIONS_HELD = 2
 
 
 def expected_memory(run: AnyRun, learnt: Mapping[str, LearnerRows] | None = None) -> Expected:
-    """Stage -> role -> what one of its workers takes; empty where nothing can be told.
+    """Stage -> role -> what one of its workers takes; empty where nothing can be estimated.
 
     Args:
         learnt: stage -> the rows that its learners compute; None, as of a stage that is not in it, takes the longest
@@ -81,7 +81,7 @@ def expected_memory(run: AnyRun, learnt: Mapping[str, LearnerRows] | None = None
     stages = _Stages(learnt or {})
     try:
         return stages.of_pipeline(run) if isinstance(run, PipelineRun) else {run.stage: dict(stages.roles_of(run))}
-    except UserError:  # Code that comes with a model may need its weights to make it: of that nothing is told.
+    except UserError:  # Code that comes with a model may need its weights to make it: of that nothing is estimated.
         return {}
 
 

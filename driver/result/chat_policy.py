@@ -1,4 +1,4 @@
-"""A policy that a person talks with (`ChatPolicy`): its dialogue so far, its answer piece by piece as it is made."""
+"""A policy that a person talks with (`ChatPolicy`): its dialogue so far, its response piece by piece as it is made."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
@@ -33,19 +33,19 @@ GREEDY = 1e-6
 """Logits that are divided by it leave the likeliest token alone."""
 
 SPARED = 4
-"""An answer has room for all its tokens, or for this share of the model's positions, or older turns are forgotten."""
+"""A response has room for all its tokens, or for this share of the model's positions, or older turns are forgotten."""
 
 HALF_A_LETTER = "\ufffd"
 
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """How policies answer.
+    """How policies respond.
 
     Attributes:
         temperature: logits are divided by it; 0 takes the likeliest token each time.
-        max_tokens: of one answer.
-        seed: of what is drawn; the same dialogue gets the same answers.
+        max_tokens: of one response.
+        seed: of what is drawn; the same dialogue gets the same responses.
         dtype: of the weights.
         prompt_template: what each turn is written as, instead of by the chat template; None takes the model's own way.
     """
@@ -76,7 +76,7 @@ class ChatDialogue:
 
 
 class ChatPolicy:
-    """One side of a chat: several turns with one policy, which sees its own answers alone.
+    """One side of a chat: several turns with one policy, which sees its own responses alone.
 
     Attributes:
         name: for people.
@@ -119,13 +119,13 @@ class ChatPolicy:
             )
         self.dialogue = ChatDialogue({"role": "system", "content": system} if system else None)
 
-    def answer(self, text: str) -> Generator[str, None, None]:
+    def respond(self, text: str) -> Generator[str, None, None]:
         """What the policy writes, in pieces. However the iteration ends, what was written is the policy's turn.
 
         Where the dialogue has become too long its oldest turns are forgotten.
 
         Raises:
-            UserError: its chat template refuses the dialogue, or the turn alone leaves no room for an answer. The
+            UserError: its chat template refuses the dialogue, or the turn alone leaves no room for a response. The
                 dialogue stays as it was.
         """
         try:
@@ -147,7 +147,7 @@ class ChatPolicy:
             self.dialogue = asked.followed_by("assistant", shown.strip())
 
     def _settled(self, written: str) -> tuple[str, bool]:
-        """What of the text is the answer's whatever follows, and whether it has ended: a model without a chat template
+        """What of the text is the response's whatever follows, and whether it has ended: a model without a template
         may write on as the person."""
         if not self._is_plain:
             return written, False
@@ -157,7 +157,7 @@ class ChatPolicy:
         return written[: len(written) - begun], False
 
     def _written_so_far(self, request: SampleRequest) -> Iterator[str]:
-        """The answer's text after each token that completes a letter, and at its end."""
+        """The response's text after each token that completes a letter, and at its end."""
         self._sampler.submit([request])
         while not (finished := self._sampler.poll()):
             ids = np.asarray(self._sampler.in_progress[0].token_ids, np.int32)
@@ -168,7 +168,7 @@ class ChatPolicy:
 
     def _fitting(self, dialogue: ChatDialogue) -> tuple[ChatDialogue, NDArray[np.int32]]:
         """The dialogue without the oldest turns where it would be too long, and its ids, int32 [P]. UserError as
-        `answer`."""
+        `respond`."""
         room = min(self._options.max_tokens, self._num_positions // SPARED)
         while True:
             [ids] = encode_prompt_ids(self._tokenizer, [self._prompt(dialogue)])
@@ -177,7 +177,7 @@ class ChatPolicy:
             if len(dialogue.turns) == 1:
                 raise UserError(
                     f"the turn has {len(ids)} tokens, and the model {self._num_positions} positions for it and the "
-                    f"answer: say it shorter"
+                    f"response: say it shorter"
                 )
             dialogue = replace(dialogue, turns=dialogue.turns[2:], num_forgotten=dialogue.num_forgotten + 1)
 

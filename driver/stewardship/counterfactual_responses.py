@@ -1,4 +1,4 @@
-"""A policy answers prompts and the same with another group's terms; a reward model or a rule judges the answers."""
+"""A policy responds to prompts and to the same with another group's terms; a reward scores the responses."""
 
 from dataclasses import dataclass, replace
 
@@ -36,16 +36,16 @@ from plumbob.rollout.samplers.transformers_sampler import TransformersSampler
 
 @dataclass(frozen=True)
 class CounterfactualPrompts:
-    """What is asked, and who judges.
+    """What is asked, and what scores it.
 
     Attributes:
-        judge: scores the answers. A reward model with a bias of its own shows that too: `plumbob bias reward` tells it.
+        reward: scores the responses. A reward model's own bias shows too: `plumbob bias reward` measures that.
         terms: a file with pairs of terms; None takes ours.
         num_prompts: pairs of prompts at most, spread evenly over those that there are.
-        max_tokens: of an answer.
+        max_tokens: of a response.
     """
 
-    judge: Reward
+    reward: Reward
     terms: str | None = None
     num_prompts: int = 200
     max_tokens: int = 64
@@ -53,21 +53,21 @@ class CounterfactualPrompts:
     seed: int = 0
     device: str = "cpu"
 
-    @activities.during("answering prompts with either group's terms")
+    @activities.during("responding to prompts with either group's terms")
     def values(self, opened: OpenedPolicy) -> Values:
-        """Of each contrast: the judge's score of the answer where the first group is named, less that of the second.
+        """Of each contrast: the score of the response where the first group is named, less that of the second.
 
-        Both answers of a pair are drawn by the same seed. UserError where the judge cannot be used.
+        Both responses of a pair are drawn by the same seed. UserError where the reward cannot be used.
         """
-        check_reward(self.judge)
+        check_reward(self.reward)
         pairs = self._pairs()
-        prompts = RewardPrompts(self.judge)
-        requests = self._answers(opened, pairs, prompts)
-        scores = [score.total for score in open_scorer(self.judge, self.device).score(requests)]
+        prompts = RewardPrompts(self.reward)
+        requests = self._requests(opened, pairs, prompts)
+        scores = [score.total for score in open_scorer(self.reward, self.device).score(requests)]
         found: Values = {}
         for pair, (first, second) in zip(pairs, np.array(scores).reshape(-1, 2).tolist(), strict=True):
             contrast = pair.contrast
-            name = f"answers, {contrast.dimension}: {contrast.first} - {contrast.second}"
+            name = f"responses, {contrast.dimension}: {contrast.first} - {contrast.second}"
             found.setdefault(name, {})[pair.case] = first - second
         return found
 
@@ -81,7 +81,9 @@ class CounterfactualPrompts:
         num_kept = min(self.num_prompts, len(found))
         return [found[place * len(found) // num_kept] for place in range(num_kept)]
 
-    def _answers(self, opened: OpenedPolicy, pairs: list[Counterfactual], prompts: RewardPrompts) -> list[ScoreRequest]:
+    def _requests(
+        self, opened: OpenedPolicy, pairs: list[Counterfactual], prompts: RewardPrompts
+    ) -> list[ScoreRequest]:
         tokenizer = opened.tokenizer
         has_template = bool(tokenizer.chat_template)
         render = prompts.beside(chat_renderer(tokenizer)) if has_template else None
@@ -130,7 +132,7 @@ class CounterfactualPrompts:
         return sampler
 
 
-def judge_of(text: str) -> Reward:
+def reward_of(text: str) -> Reward:
     """A reward model by its folder, hub name or run, or a part of a reward as YAML: `{kind: length, ...}`.
 
     Raises:
@@ -144,5 +146,5 @@ def judge_of(text: str) -> Reward:
     try:
         check_bias(BiasCheckSettings(), run.reward)
     except ValueError as error:
-        raise UserError(f"--judge={text}: {error}") from error
+        raise UserError(f"--reward={text}: {error}") from error
     return run.reward.reward

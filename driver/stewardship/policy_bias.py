@@ -51,7 +51,7 @@ def policy_bias(policy: str, against: str | None, options: PolicyBiasOptions) ->
         UserError: one cannot be loaded, a file cannot be read, or nothing is to be measured.
     """
     if options.crows_pairs is None and not options.bbq and options.generated is None:
-        raise UserError("nothing to measure: give --crows-pairs=FILE, --bbq=FILE or --judge=MODEL")
+        raise UserError("nothing to measure: give --crows-pairs=FILE, --bbq=FILE or --reward=MODEL")
     crows = None if options.crows_pairs is None else read_crows_pairs(options.crows_pairs)
     questions = tuple(question for path in options.bbq for question in read_bbq(path))
     measure = partial(_values, crows=crows, questions=questions, options=options)

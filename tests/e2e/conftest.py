@@ -32,7 +32,7 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One Ray of 4 CPUs that runs join, as they do on a cluster: starting one for each of them would take minutes."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))  # Where rollout workers write bases as floats.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # As `ray start` does. A private Ray, which other tests start, makes this process expect a token from its callers.
+    # As `ray start` does. A private Ray cluster of other tests makes this process expect a token from its callers.
     maybe_enable_token_auth_if_token_available()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
     yield cluster.address
@@ -56,7 +56,7 @@ def terminal() -> Terminal:
 
 @pytest.fixture(scope="package")
 def pipeline(tmp_path_factory: pytest.TempPathFactory, stage: Stages, terminal: Terminal) -> Left:
-    """`plumbob run toy` on a terminal, every stage once with a few steps, on a private Ray with vLLM."""
+    """`plumbob run toy` on a terminal, every stage once with a few steps, on a private Ray cluster with vLLM."""
     stage.close()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(terminal):
         patch.setenv("TERM", "xterm")

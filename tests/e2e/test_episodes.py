@@ -1,4 +1,4 @@
-"""A run whose responses are episodes: what is learnt from, what is kept of them, and that it goes on where it was."""
+"""A run whose responses are episodes: what is learnt from, what is kept of them, and that it continues where it was."""
 
 import json
 from pathlib import Path

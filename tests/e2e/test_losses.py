@@ -1,4 +1,4 @@
-"""Workers killed in the middle of a run: it goes on by itself, and ends with the bytes of one that lost none."""
+"""Workers killed in the middle of a run: it continues by itself, and ends with the bytes of one that lost none."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""PPO on responses that are made in slices."""
+"""PPO on partial rollouts: responses that are made piece by piece."""
 
 import json
 

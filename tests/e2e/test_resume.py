@@ -81,7 +81,7 @@ def test_a_killed_run_has_no_result_and_a_whole_checkpoint(killed: Killed) -> No
 
 
 def again(killed: Left, name: str, storage: Path | None = None) -> Left:
-    """A copy of a killed run's folder, to go on in."""
+    """A copy of a killed run's folder, to resume in."""
     return Left(shutil.copytree(killed.folder, (storage or killed.folder.parent) / name))
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP and SIGKILL, sent for real to the whole process group of a run on a private Ray."""
+"""SIGTERM, SIGHUP and SIGKILL, sent for real to the whole process group of a run on a private Ray cluster."""
 
 import os
 import signal

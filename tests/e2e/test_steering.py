@@ -1,4 +1,4 @@
-"""A run that goes on in another process is watched, given more workers, and stopped, by commands."""
+"""A run that continues in another process is watched, given more workers, and stopped, by commands."""
 
 import json
 import os

@@ -143,5 +143,5 @@ def test_a_new_version_reads_an_episode_anew(watched: WatchedEpisodes, adapted: 
     rollouts += watched.sampler.run_to_completion()
     assert len(rollouts) == NUM_EPISODES
     mixed = [one for one in rollouts if set(one.versions[one.action_mask].tolist()) == {0, 1}]
-    assert len(mixed) >= 5, "too few episodes went on under another version"
+    assert len(mixed) >= 5, "too few episodes continued under another version"
     watched.check(rollouts, adapted)

@@ -1,4 +1,4 @@
-"""The vLLM sampler in slices on a real engine: log-probs, versions, its cache of prompts, and the distribution."""
+"""Partial rollouts of vLLM on a real engine: log-probs, versions, its cache of prompts, and the distribution."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -3,7 +3,7 @@
 Publishing lasts until the last worker has proven the version (`publishing`), adding one until its first response.
 
 Three hosts with vLLM as the sampler. The second host has the machine's core 0 to itself; the others share core 1, so
-that what goes on there takes nothing from a worker on the second.
+that what happens there takes nothing from a worker on the second.
 """
 
 import json
@@ -135,7 +135,7 @@ def growing(hosts: Hosts, inputs: Mapping[str, object]) -> Iterator[dict[str, An
 
 
 def losing(hosts: Hosts, inputs: Mapping[str, object]) -> Iterator[dict[str, Any]]:
-    """A worker on the third host is killed while the one on the second goes on: a row for each time."""
+    """A worker on the third host is killed while the one on the second continues: a row for each time."""
     _, near, far = hosts.all
     run = BenchmarkRun(hosts, "losing", inputs, SHARES, ONE_LONG_STEP)
     for _ in range(NUM_KILLS):

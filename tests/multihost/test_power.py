@@ -1,4 +1,4 @@
-"""All hosts lose their power in the middle of a run, which goes on when they have it again."""
+"""All hosts lose their power in the middle of a run, which continues when they have it again."""
 
 from pathlib import Path
 

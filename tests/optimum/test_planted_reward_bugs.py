@@ -50,7 +50,7 @@ def test_bugs_of_plackett_luce_by_hand() -> None:
 
 @pytest.mark.parametrize("row", REWARD_ROWS, ids=lambda row: f"{row.name}, {row.setting}")
 def test_rewards_that_are_too_large_in_the_loss_are_learnt_too_small(row: Any, tmp_path: Path) -> None:
-    # By 1 - 1 / 1.1, whatever the judgements.
+    # By 1 - 1 / 1.1, whatever the feedback.
     move = bug_shifts(row, 0, tmp_path)["rewards 10% too large"]
     assert move is None if isinstance(row, TwoRankedRow) else move == pytest.approx(1 / 11)
     assert list(tmp_path.iterdir()) == []

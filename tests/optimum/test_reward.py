@@ -1,4 +1,4 @@
-"""The real reward model against the rewards that explain its judgements best. About 15 s on one core."""
+"""The real reward model against the rewards that explain its human feedback best. About 15 s on one core."""
 
 import itertools
 from pathlib import Path

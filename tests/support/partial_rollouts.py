@@ -1,4 +1,4 @@
-"""Responses that are sampled in slices: how they are made, and what they must be."""
+"""Partial rollouts: how they are made, and what they must be."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,7 +58,7 @@ def largest_gaps(
 
 
 def pair_statistic(sampler: Sampler, folder: str, request: SampleRequest, num: int, temperature: float) -> float:
-    """Pearson's statistic of `num` responses of two tokens in slices against the base model's exact probabilities.
+    """Pearson's statistic of `num` partial responses of two tokens against the base model's exact probabilities.
 
     Responses are counted in CLASSES^2 cells by the classes of their two tokens; one that stops at once counts as if a
     token of class 0 followed. The statistic has CLASSES^2 - 1 degrees of freedom.

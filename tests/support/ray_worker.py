@@ -50,7 +50,7 @@ class BlockingWorker:
         if kind == "disk":
             with Path("/dev/full").open("r+b", buffering=0) as full:
                 full.write(b"never fits")
-        raise KeyError("something unforeseen")
+        raise KeyError("something unexpected")
 
     def score(self, chunk: list[float]) -> list[float]:
         """As a reward model of these numbers, which refuses those below 0."""

@@ -1,4 +1,4 @@
-"""`plumbob run` as a process of its own, small and on a private Ray, and what is left of its processes."""
+"""`plumbob run` as a process of its own, small and on a private Ray cluster, and what is left of its processes."""
 
 import os
 import signal

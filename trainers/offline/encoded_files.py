@@ -73,7 +73,7 @@ def by_setting(data: MixtureSettings, records: Sequence[T], mixture: Mixture | N
 def _encoded(
     path: str, num_files: int, records: Sequence[R], encode: Callable[[Sequence[R], bool], EncodedRecords[T]]
 ) -> EncodedRecords[T]:
-    """What is said of one file of several begins with its path."""
+    """What is reported of one file of several begins with its path."""
     if num_files == 1:
         return encode(records, True)
     try:

@@ -10,13 +10,13 @@ from plumbob.reward.scorer import Score
 from plumbob.reward.services.judge_answers import TOKEN_COUNTS
 from plumbob.rollout.rollout_heads import Response
 from plumbob.trainers.online.collection.collector import StepResponses
-from plumbob.trainers.online.ranks.token_figures import TokenFigures
+from plumbob.trainers.online.ranks.token_metrics import TokenMetrics
 from plumbob.trainers.online.step_metrics import ExperienceStats, RoundMetrics, StepMetrics
 
 
 def measure_step(
     responses: StepResponses,
-    figures: TokenFigures,
+    of_tokens: TokenMetrics,
     stats: ExperienceStats,
     update: Mapping[str, float],
     seconds: float,
@@ -26,7 +26,7 @@ def measure_step(
 
     Args:
         update: what the learners measured, and the step's `kl_coefficient` and `learning_rate`.
-        figures: of the step's tokens.
+        of_tokens: of the step's tokens.
         seconds: since the step before.
     """
     rollouts, objective = responses.rollouts, dict(update)
@@ -37,12 +37,12 @@ def measure_step(
         policy_grad_norm=objective.pop("policy_grad_norm", None),
         update_kl=objective.pop("update_kl", None),
         rounds=rounds,
-        entropy=figures.entropy,
+        entropy=of_tokens.entropy,
         repeated_share=repeated_share(rollouts),
         gold_reward=gold_reward(responses.scores),
-        staleness_mean=figures.staleness_mean,
-        staleness_max=figures.staleness_max,
-        sampler_gap_fresh=figures.sampler_gap_fresh,
+        staleness_mean=of_tokens.staleness_mean,
+        staleness_max=of_tokens.staleness_max,
+        sampler_gap_fresh=of_tokens.sampler_gap_fresh,
         sampler_gap_rms=objective.pop("sampler_gap_rms", None),
         sampler_idle_s=responses.sampler_idle_s,
         tokens_per_s=stats.num_tokens / seconds,

@@ -144,7 +144,7 @@ def check_over_optimisation(steps: "StepHistory", monitor: OverOptimisationSetti
         f"over the last {monitor.window} steps the reward rose by {reward.slope:.3g} a step while the gold "
         f"reward fell by {-gold_reward_trend.slope:.3g}, both by more than "
         f"online.monitors.over_optimisation.num_errors={monitor.num_errors:g} standard errors: "
-        f"the policy learns the reward model's mistakes"
+        f"the policy learns the reward model's errors"
     )
 
 

@@ -162,21 +162,21 @@ def learn(
             replayed = replay_blocks(state.replayed, num_rows, state.step, run.seed)
             results = learners.on_ranks("updating", learn_rows, order, deal.to_learn(scores, replayed))
     stats = with_totals(run, results[0].stats, responses.scores, have_actions(rollouts))
-    figures, metrics = results[0].figures, merge_results([result.update for result in results])
+    of_tokens, metrics = results[0].of_tokens, merge_results([result.update for result in results])
     metrics |= {
         "kl_coefficient": state.kl_coefficient,
         "learning_rate": scale * online.learning_rate,
-        **figures.teachers,
+        **of_tokens.teachers,
     }
     squared_gap = metrics.pop(SQUARED_GAP, None)
-    if figures.took_sampler and squared_gap is not None:
+    if of_tokens.took_sampler and squared_gap is not None:
         metrics["sampler_gap_rms"] = math.sqrt(squared_gap)
     state.step += 1
     gap = max(stats.sampler_gap_max, metrics.get("sampler_gap_rms", 0.0))
     breach = gap if state.trusts_sampler and gap > MAX_TRUSTED_GAP else None
     state.trusts_sampler &= breach is None
     write = partial(write_journal, learners, order)
-    recorder.record_update(responses, figures, stats, state.step, metrics, breach, write)
+    recorder.record_update(responses, of_tokens, stats, state.step, metrics, breach, write)
     state.kl_coefficient = next_coefficient(online.kl, state.kl_coefficient, stats.kl_mean, stats.num_responses)
 
 

@@ -19,7 +19,7 @@ from plumbob.trainers.online.collection.collector import StepResponses
 from plumbob.trainers.online.measure_step import all_scores, failures_by_part, kinds_of_failures, measure_step
 from plumbob.trainers.online.monitors import Monitors
 from plumbob.trainers.online.objective import MAX_TRUSTED_GAP
-from plumbob.trainers.online.ranks.token_figures import TokenFigures
+from plumbob.trainers.online.ranks.token_metrics import TokenMetrics
 from plumbob.trainers.online.step_metrics import ALARM, ExperienceStats, RoundMetrics, StepMetrics
 
 LEDGER_FILE = "sample_ledger.jsonl"
@@ -63,7 +63,7 @@ class OnlineRecorder:
     def record_update(
         self,
         responses: StepResponses,
-        figures: TokenFigures,
+        of_tokens: TokenMetrics,
         stats: ExperienceStats,
         step: int,
         update: Mapping[str, float],
@@ -84,7 +84,7 @@ class OnlineRecorder:
             write_journal(journal)
         seconds = self._phases.take()
         rounds = self._rounds(responses)
-        measured = measure_step(responses, figures, stats, update, sum(seconds.values()), rounds)
+        measured = measure_step(responses, of_tokens, stats, update, sum(seconds.values()), rounds)
         self._monitors.observe(measured)
         metrics = measured.on_disk() | {f"{ALARM}{alarm.name}": 1.0 for alarm in self._monitors.alarms}
         sample = sample_of(responses)

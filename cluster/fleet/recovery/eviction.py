@@ -17,10 +17,10 @@ def evict_for(
     Nobody goes where that would not do. The newest of a pool go first; it runs with fewer than it wants until there is
     capacity again.
     """
-    going = [member.reservation for pool in pools for member in pool.members if member.is_draining]
+    draining = [member.reservation for pool in pools for member in pool.members if member.is_draining]
     spare = [(pool, member) for pool in pools for member in _spare(pool)]
     held = [(member.node_id, member.reservation.size) for _, member in spare]
-    found = evicted(need, reservations.free_after_release(going), held)
+    found = evicted(need, reservations.free_after_release(draining), held)
     if found is None:
         return
     reservations.hold_for(need.role)

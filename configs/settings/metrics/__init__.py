@@ -1,1 +1,1 @@
-"""Settings of what is measured while a run is running: what is watched, and where else the figures go."""
+"""Settings of what is measured while a run is running: what is watched, and where else the metrics go."""

@@ -1,1 +1,1 @@
-"""What of a policy is trained: a variant of one setting for each method (any_tuning.py)."""
+"""What of a policy is trained. New methods go into adapters.py, soft_prompts.py or weights.py."""

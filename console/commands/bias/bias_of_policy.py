@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plumbob.driver.stewardship.bias_table import BiasMeasure
 
 NAME = "policy"
-ABOUT = "measure a policy on CrowS-Pairs and BBQ, and by answers to prompts with another group's terms"
+ABOUT = "measure a policy on CrowS-Pairs and BBQ, and by responses to prompts with another group's terms"
 EXAMPLE = "plumbob bias policy runs/toy/ppo --against runs/toy/sft --crows-pairs crows_pairs_anonymized.csv"
 
 
@@ -29,14 +29,17 @@ def add_options(parser: ArgumentParser) -> None:
         "--bbq", metavar="FILE", action="append", default=[], help="one of the authors' JSONL files; may be repeated"
     )
     parser.add_argument(
-        "--judge",
+        "--reward",
         metavar="MODEL_OR_PART",
-        help="scores answers: a reward model, or a part such as '{kind: length, max: 50}'",
+        help="scores responses: a reward model, or a part such as '{kind: length, max: 50}'",
     )
-    parser.add_argument("--terms", metavar="FILE", help="for --judge: pairs of terms, as `plumbob bias terms` prints")
-    parser.add_argument("--num-prompts", type=int, default=200, metavar="N", help="for --judge: pairs of prompts (200)")
-    parser.add_argument("--max-tokens", type=int, default=64, metavar="N", help="for --judge: of an answer (64)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="for --judge: of what is drawn (0)")
+    parser.add_argument("--judge", help=SUPPRESS)
+    parser.add_argument("--terms", metavar="FILE", help="for --reward: pairs of terms, as `plumbob bias terms` prints")
+    parser.add_argument(
+        "--num-prompts", type=int, default=200, metavar="N", help="for --reward: pairs of prompts (200)"
+    )
+    parser.add_argument("--max-tokens", type=int, default=64, metavar="N", help="for --reward: of a response (64)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="for --reward: of what is drawn (0)")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="texts in one forward (32)")
     add_dtype(parser)
     add_json(parser)
@@ -47,18 +50,20 @@ def run(arguments: Namespace) -> int:
         value = getattr(arguments, option)
         if value < 1:
             raise UserError(f"--{option.replace('_', '-')}={value}: expected a whole number from 1")
-    if arguments.judge is None and arguments.terms is not None:
-        raise UserError("--terms is for --judge: name a reward model or a part that scores the answers")
+    if arguments.judge is not None:
+        raise UserError(f"--judge={arguments.judge}: is called --reward: give --reward={arguments.judge}")
+    if arguments.reward is None and arguments.terms is not None:
+        raise UserError("--terms is for --reward: name a reward model or a part that scores the responses")
     with activities.during("loading the libraries"):
         from plumbob.models.quantization.forms import hush_bitsandbytes
 
         hush_bitsandbytes()
-        from plumbob.driver.stewardship.counterfactual_responses import CounterfactualPrompts, judge_of
+        from plumbob.driver.stewardship.counterfactual_responses import CounterfactualPrompts, reward_of
         from plumbob.driver.stewardship.policy_bias import PolicyBiasOptions, policy_bias
     generated = None
-    if arguments.judge is not None:
+    if arguments.reward is not None:
         generated = CounterfactualPrompts(
-            judge_of(arguments.judge),
+            reward_of(arguments.reward),
             arguments.terms,
             arguments.num_prompts,
             arguments.max_tokens,

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from plumbob.driver.result.chat_policy import ChatPolicy
 
 NAME = "chat"
-ABOUT = "talk with a policy, several turns; in a pipe: lines in, answers out"
+ABOUT = "talk with a policy, several turns; in a pipe: lines in, responses out"
 EXAMPLE = "plumbob chat runs/toy/ppo --beside"
 
 COMMANDS = """/reset          forget the dialogue
 /system TEXT    begin anew with a system message; without TEXT with none
 /help           these lines
-/quit           end, as Ctrl-D does; Ctrl-C ends an answer, of two sides the turn"""
+/quit           end, as Ctrl-D does; Ctrl-C ends a response, of two sides the turn"""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_options(parser: ArgumentParser) -> None:
         metavar="BASE",
         nargs="?",
         const="",
-        help="show another policy's answers too; without BASE what the run began from, or the adapter's base",
+        help="show another policy's responses too; without BASE what the run began from, or the adapter's base",
     )
     parser.add_argument("--system", metavar="TEXT", help="the system message that the dialogue begins with")
     parser.add_argument(
@@ -42,7 +42,7 @@ def add_options(parser: ArgumentParser) -> None:
         help=r"write each turn so, with \n for a new line, not by the chat template: 'Question: {prompt}\nAnswer:'",
     )
     parser.add_argument("--temperature", type=float, default=1.0, metavar="X", help="0: the likeliest; default: 1")
-    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="of one answer; default: 256")
+    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="of one response; default: 256")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn; default: 0")
     add_dtype(parser)
     add_json(parser)
@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> int:
         print(f"{' beside '.join(policy.name for policy in policies)}\n{COMMANDS}\n", file=sys.stderr)
     _reset(policies, arguments.system)
     view = open_view(arguments.json)
-    ends_an_answer = [KeyboardInterrupt] if is_typed else []
+    ends_a_response = [KeyboardInterrupt] if is_typed else []
     for line in _typed_lines() if is_typed else sys.stdin:
         text = line.strip()
         if text == "/quit":
@@ -82,13 +82,13 @@ def run(arguments: Namespace) -> int:
         if text.startswith("/"):
             _command(text, policies)
         elif text:
-            with suppress(*ends_an_answer):
-                _answer(text, policies, view)
+            with suppress(*ends_a_response):
+                _respond(text, policies, view)
     return OK
 
 
-def _answer(text: str, policies: Sequence[ChatPolicy], view: View) -> None:
-    """What a policy cannot take is said, and the turn does not count."""
+def _respond(text: str, policies: Sequence[ChatPolicy], view: View) -> None:
+    """What a policy cannot take is reported, and the turn does not count."""
     before = [policy.dialogue.num_forgotten for policy in policies]
     try:
         with _together(policies):

@@ -1,4 +1,4 @@
-"""How answers of a chat are shown (`View`): as they are made, side by side in a wide terminal, whole in a pipe."""
+"""How responses in a chat are shown (`View`): as they are made, side by side in a wide terminal, whole in a pipe."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
     from plumbob.driver.result.chat_policy import ChatPolicy
 
 SIDE_BY_SIDE = 80
-"""Columns of a terminal that two answers stand beside one another in; narrower, one stands below the other."""
+"""Columns of a terminal that two responses stand beside one another in; narrower, one stands below the other."""
 
 
 class View(Protocol):
     def show(self, text: str, policies: Sequence[ChatPolicy]) -> None:
-        """Have every policy answer, one after the other. UserError as `ChatPolicy.answer`.
+        """Have every policy respond, one after the other. UserError as `ChatPolicy.respond`.
 
-        An answer that is interrupted has ended when this raises.
+        A response that is interrupted has ended when this raises.
         """
 
 
 def open_view(as_json: bool) -> View:
-    """By where answers go: a terminal, a pipe, or a script."""
+    """By where responses go: a terminal, a pipe, or a script."""
     if as_json:
         return _JsonView()
     return _TerminalView() if sys.stdout.isatty() else _PipeView()
 
 
 class _JsonView:
-    """An object a turn: the prompt, and name -> answer."""
+    """An object a turn: the prompt, and name -> response."""
 
     def show(self, text: str, policies: Sequence[ChatPolicy]) -> None:
-        answers = {policy.name: "".join(policy.answer(text)) for policy in policies}
-        print(json.dumps({"prompt": text, "answers": answers}, ensure_ascii=False), flush=True)
+        responses = {policy.name: "".join(policy.respond(text)) for policy in policies}
+        print(json.dumps({"prompt": text, "responses": responses}, ensure_ascii=False), flush=True)
 
 
 class _PipeView:
-    """Each answer once it is whole; of several policies behind their names."""
+    """Each response once it is whole; of several policies behind their names."""
 
     def show(self, text: str, policies: Sequence[ChatPolicy]) -> None:
         for policy in policies:
             name = f"{policy.name}: " if len(policies) > 1 else ""
-            print(name + printable("".join(policy.answer(text))).strip(), flush=True)
+            print(name + printable("".join(policy.respond(text))).strip(), flush=True)
 
 
 class _TerminalView:
@@ -63,7 +63,7 @@ class _TerminalView:
             if len(policies) > 1:
                 console.print(policy.name, style="bold", markup=False)
             try:
-                with closing(policy.answer(text)) as pieces:
+                with closing(policy.respond(text)) as pieces:
                     for piece in pieces:
                         sys.stdout.write(printable(piece))
                         sys.stdout.flush()
@@ -88,7 +88,7 @@ class _TerminalView:
         with Live(console=console, refresh_per_second=8, transient=True) as live:
             try:
                 for index, policy in enumerate(policies):
-                    with closing(policy.answer(text)) as pieces:
+                    with closing(policy.respond(text)) as pieces:
                         for piece in pieces:
                             written[index] += piece
                             live.update(table())

@@ -25,7 +25,7 @@ def add_options(parser: ArgumentParser) -> None:
     add_dtype(parser)
     parser.add_argument("--kv-cache-gib", type=float, default=1.0, metavar="X", help="on a CPU; default: 1")
     parser.add_argument(
-        "--max-tokens", type=int, metavar="N", help="of prompt and answer together; default: the model's positions"
+        "--max-tokens", type=int, metavar="N", help="of prompt and response together; default: the model's positions"
     )
 
 

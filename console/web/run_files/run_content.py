@@ -1,4 +1,4 @@
-"""JSON and lines of a run's files as a page may have them: bounded, and whatever is damaged is said, not raised."""
+"""JSON and lines of a run's files as a page may have them: bounded, and whatever is damaged is named, not raised."""
 
 import json
 import math

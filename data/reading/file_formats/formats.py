@@ -45,7 +45,7 @@ class FileFormat:
 
     Attributes:
         suffix: of its name.
-        rows: reads a file; whatever it raises is told to the user.
+        rows: reads a file; whatever it raises is reported to the user.
         may_be_zipped: whether `rows` also reads it with `.gz` behind its name.
     """
 

@@ -33,7 +33,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class RunTime:
-    """All stages; none where nothing can be told, and `assumed` then says why.
+    """All stages; none where nothing can be estimated, and `assumed` then says why.
 
     Attributes:
         assumed: sentences about what the seconds rest on, and what they leave out.

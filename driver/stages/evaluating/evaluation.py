@@ -129,7 +129,7 @@ def _perplexities(run: EvalRun, policy: EvaluatedPolicy, session: Session) -> Me
 def measure_reward_model(scorer: Scorer, pairs: Sequence[Ranking]) -> Metrics:
     """Accuracy on pairs with its interval, and how well sigmoid(margin) tells the probability of being preferred.
 
-    An ensemble is measured by its total, which is no logit: of its margins no probability can be told.
+    An ensemble is measured by its total, which is no logit: its margins give no probability.
     """
     chosen, rejected = (
         scorer.score([ScoreRequest(pair.prompt, pair.responses[side]) for pair in pairs]) for side in (0, 1)

@@ -91,7 +91,7 @@ def on_sampling_ahead(random: Random) -> list[Fault]:
 
 
 def on_partial_responses() -> list[Fault]:
-    """Responses that are handed back in slices: whoever samples them is lost, or stays while others are."""
+    """Partial responses: whoever samples them is lost, or stays while others are."""
     return [
         *(Fault("worker killed", "rollout", phase) for phase in ("sample", "learn", "publish")),
         *(Fault(kind, "rollout", "sample") for kind in ("worker and its successor killed", "raylet killed")),

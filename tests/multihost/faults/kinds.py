@@ -22,7 +22,7 @@ KNOWN_S = 1.0
 TOGETHER_S = 0.1
 """Within which Ray kills all of those whom it has chosen."""
 FELT_S = 30.0
-"""What a run that samples ahead, and goes on doing so while it is held, may take to say that it lost a worker."""
+"""What a run that samples asynchronously, also while it is held, may take to say that it lost a worker."""
 
 SHORT_CUT_S = (PATIENCE_S / 6, PATIENCE_S / 3)
 SLOW_MS, SLOW_KBIT = 20.0, 4000.0
@@ -143,7 +143,7 @@ def slow(system: SystemUnderTest, fault: Fault) -> Losses:
 
 
 def fill_disk(system: SystemUnderTest, fault: Fault) -> Losses:
-    """The run ends with one message; with room it goes on."""
+    """The run ends with one message; with room it continues."""
     taken = fill(system.hosts.shared)
     system.run.await_end()
     taken.unlink()

@@ -43,6 +43,6 @@ def gaps(left: Left, step: int) -> dict[int, float]:
 
 
 def gap(model: Any, row: JournalRow, version: int, temperature: float) -> float:
-    """Of the response's tokens of that version, which may have gone on with what another one began."""
+    """Of the response's tokens of that version, which may have continued what another one began."""
     gaps = np.abs(plain_logprobs(model, row.prompt_ids, row.token_ids, temperature) - row.logprobs)
     return float(gaps[row.versions == version].max(initial=0.0))

@@ -24,7 +24,7 @@ POLL_S = 0.1
 
 
 class RunEndedError(Exception):
-    """The run has ended where it should have gone on, or says nothing any more; the message has its last words."""
+    """The run has ended where it should have continued, or says nothing any more; the message has its last words."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class SteppedRun:
     # --------------------------------------------------------------------------------------------------------- leading
 
     def release(self) -> None:
-        """Let it go on from where it waits."""
+        """Let it continue from where it waits."""
         self._no_longer_held()
         assert self._process.stdin is not None
         print(file=self._process.stdin, flush=True)
@@ -171,7 +171,7 @@ class SteppedRun:
                 self.done.setdefault(event["step"], time.monotonic() - self._held_s)
             case {"event": "stray"}:
                 raise RunEndedError(f"--json printed: {event['line']}")
-            case {"event": "said"}:
+            case {"event": "message"}:
                 self.said.append(event["message"])
         return True
 

@@ -60,7 +60,7 @@ def test_what_a_worker_raises_for_a_person_comes_out_as_it_is(
 def test_any_other_error_names_the_worker_with_the_end_of_its_log(workers: list[Actor]) -> None:
     workers[0].log.write_text("last words\n")
     with pytest.raises(
-        WorkerFailed, match=r"^worker-0 failed while checking: KeyError\('something unforeseen'\)\n.*\n  last words$"
+        WorkerFailed, match=r"^worker-0 failed while checking: KeyError\('something unexpected'\)\n.*\n  last words$"
     ):
         gather([Call(workers[0], workers[0].handle.fail.remote("other"))], "checking", TIMEOUT_S)
 

@@ -45,7 +45,7 @@ def test_a_run_is_watched_and_steered_by_its_name(steering: ControlClient) -> No
     assert answer(control.scale.remote(3, ME)) == 2
     scaled = PersonsRequest("scale --rollout-workers 3", ME)
     assert heard(steering, lambda wanted: wanted == ControlRequests(num_rollout_workers=3, made=(scaled,)))
-    # It is told once, however often the driver asks: autoscaling goes on from there.
+    # It is told once, however often the driver asks: autoscaling continues from there.
     answer(control.stop.remote(ME))
     told: list[ControlRequests] = []
     assert heard(steering, lambda wanted: told.append(wanted) or wanted.stop)

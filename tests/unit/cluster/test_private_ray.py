@@ -1,4 +1,4 @@
-"""Where a private Ray keeps its files, what is said and left when it does not start, and how urgent its workers are."""
+"""Where a private Ray cluster keeps its files, what is left when it does not start, and how urgent its workers are."""
 
 import os
 import signal

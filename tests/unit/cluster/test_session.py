@@ -35,7 +35,7 @@ NEEDS = (ResourceNeed("learner", "learner.num_workers", 3, 1.0, 0.0, 0.0, spread
 
 def test_a_private_ray_that_would_be_too_small() -> None:
     check_local(ClusterSettings(num_cpus=3), NEEDS, {})
-    # 3 workers of one CPU each; nobody can join a private Ray, so there is nothing to wait for.
+    # 3 workers of one CPU each; nobody can join a private Ray cluster, so there is nothing to wait for.
     with pytest.raises(UserError) as refused:
         check_local(ClusterSettings(num_cpus=2, wait_s=600), NEEDS, {})
     assert str(refused.value) == (

@@ -1,4 +1,4 @@
-"""What a person or a script sees while a run goes on, and the table at its end."""
+"""What a person or a script sees while a run is running, and the table at its end."""
 
 import io
 import json
@@ -72,7 +72,7 @@ def test_json_lines_are_strict_json() -> None:
         console.notify("ppo", "three\nlines")
         console.stage_ended("ppo", StageSummary(StageResult({"ci": (0.25, math.inf)}), 3.0, math.nan))
     lines = [json.loads(line, parse_constant=pytest.fail) for line in stream.getvalue().splitlines()]
-    assert [line["event"] for line in lines] == ["stage_began", "step", "said", "stage_ended"]
+    assert [line["event"] for line in lines] == ["stage_began", "step", "message", "stage_ended"]
     assert lines[1]["metrics"] == {"reward": None}
     assert lines[1]["seconds"] == {"learn": 0.1}
     assert lines[3]["summary"] == {"ci": [0.25, None], "seconds": 3.0, "peak_memory_gib": None}

@@ -37,7 +37,7 @@ def names(batch: list[EncodedPrompt]) -> list[str]:
 def test_saving_and_loading_at_any_time_gives_the_same_prompts(
     num_prompts: int, seed: int, draws: list[tuple[int, bool, int]]
 ) -> None:
-    """Each draw takes some prompts; before some, the run dies after `lost` more and goes on in a new cursor."""
+    """Each draw takes some prompts; before some, the run dies after `lost` more and continues in a new cursor."""
     whole = names(PromptCursor(prompts(num_prompts), seed).next(sum(count for count, _, _ in draws) or 1))
     cursor = PromptCursor(prompts(num_prompts), seed)
     taken: list[str] = []

@@ -9,6 +9,6 @@ from tests.support.small_ray import ray_of_one_cpu
 
 @pytest.fixture(scope="package")
 def one_cpu() -> Iterator[None]:
-    """A private Ray of one CPU in this process."""
+    """A private Ray cluster of one CPU in this process."""
     with ray_of_one_cpu():
         yield

@@ -33,7 +33,7 @@ def threads(*overrides: str) -> tuple[int | None, int | None, int | None]:
         (["rollout.num_threads=3"], (8, 3, 8)),
         (["cluster.num_cpus=4", "rollout.num_workers=2"], (4, 2, 4)),
         (["rollout.num_workers=16"], (8, 1, 8)),
-        # Sampling goes on beside learning, not beside scoring.
+        # Sampling continues beside learning, not beside scoring.
         (["online.max_staleness=1"], (4, 4, 8)),
         (["online.max_staleness=1", "rollout.autoscale.max_workers=2"], (4, 2, 8)),
         (["cluster.address=auto", "rollout.num_cpus=3.5"], (1, 3, 1)),

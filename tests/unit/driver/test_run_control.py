@@ -115,7 +115,7 @@ def test_a_signal_ends_a_run_where_a_person_would(session: Session, tmp_path: Pa
         os.kill(os.getpid(), signal.SIGTERM)
         session.poll_control()
         session.begin_work()
-        raise AssertionError("went on")
+        raise AssertionError("continued")
 
 
 def test_a_draining_host_is_reported_once(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(run: Path) -> Iterator[ControlClient]:
-    """Of that run, which goes on as `steered` and has reported."""
+    """Of that run, which continues as `steered` and has reported."""
     client = ControlClient("steered", print)
     with ConnectionFile(run, "steered", ClusterSettings()):
         client.exchange(lambda: STATUS, True)

@@ -19,12 +19,12 @@ Call = Callable[[MetricSink], None]
 
 
 class GuardedSink:
-    """Opens, writes and closes in a thread of its own; the first failure is said, by whichever call comes next.
+    """Opens, writes and closes in a thread of its own; the first failure is reported, by whichever call comes next.
 
     One that could not be opened, or that hangs, is given up. One that failed on a step is given the next all the same.
 
     Args:
-        name: by which it is told of.
+        name: by which it is reported.
         open_sink: opens it; whatever that raises is a failure.
         notify: for the user; called in the thread that calls this sink.
     """

@@ -1,4 +1,4 @@
-"""A run as whoever shows it elsewhere is told of it (`TrackedRun`): its name, its settings, and its id there."""
+"""A run as it is described to whoever shows it elsewhere (`TrackedRun`): its name, its settings, and its id there."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -32,7 +32,7 @@ from plumbob.trainers.online.collection.collector import ResponsesElsewhere, Ste
 from plumbob.trainers.online.experience import LogprobsAndValues, make_experience
 from plumbob.trainers.online.objective import compute_logprobs_and_values, train_rows
 from plumbob.trainers.online.part_rewards import CombinedScores, turn_reward_scale
-from plumbob.trainers.online.ranks.token_figures import TokenFigures, measure_tokens
+from plumbob.trainers.online.ranks.token_metrics import TokenMetrics, measure_tokens
 from plumbob.trainers.online.step_metrics import ExperienceStats
 from plumbob.trainers.online.token_journal.journal_rows import StepUpdate, journal_rows
 from plumbob.trainers.online.trajectories import Trajectories, collate_rollouts
@@ -89,10 +89,10 @@ class OwnScores:
 
 @dataclass(frozen=True)
 class RankResult:
-    """What one rank tells of its update. Attributes: stats, figures: of all rows, the same on every rank."""
+    """What one rank tells of its update. Attributes: stats, of_tokens: of all rows, the same on every rank."""
 
     stats: ExperienceStats
-    figures: TokenFigures
+    of_tokens: TokenMetrics
     update: UpdateResult
 
 
@@ -148,7 +148,7 @@ def learn_rows(rank: RankLearner, order: StepOrder, own: OwnScores) -> RankResul
         turn_reward_scale(run),
         rank.batch,
     )
-    figures = measure_tokens(trajectories, computed, order.step, rank.batch, _teacher_figures(rank, run, evaluated))
+    of_tokens = measure_tokens(trajectories, computed, order.step, rank.batch, _teacher_metrics(rank, run, evaluated))
     learnt = train_rows(online.estimator, experience, computed, trajectories.groups)
     names = rank.batch.gather(torch.from_numpy(evaluated.own.first + learnt.rows))
     try:
@@ -157,10 +157,10 @@ def learn_rows(rank: RankLearner, order: StepOrder, own: OwnScores) -> RankResul
         raise NotFinite(str(error), tuple(int(names[row]) for row in error.rows)) from error
     step = StepUpdate(experience, own.learnt, earned, learnt, updated.tokens)
     rank.kept = LearntRows(own.responses.of(evaluated.rollouts), computed, step)
-    return RankResult(stats, figures, UpdateResult(updated.partial_means, updated.gradient_norms))
+    return RankResult(stats, of_tokens, UpdateResult(updated.partial_means, updated.gradient_norms))
 
 
-def _teacher_figures(rank: RankLearner, run: OnlineRun, evaluated: EvaluatedRows) -> Mapping[str, float]:
+def _teacher_metrics(rank: RankLearner, run: OnlineRun, evaluated: EvaluatedRows) -> Mapping[str, float]:
     computed, mask = evaluated.computed, evaluated.trajectories.action_mask
     if computed.graded is None:
         return {}

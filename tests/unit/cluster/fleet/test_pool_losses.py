@@ -170,7 +170,7 @@ def test_who_fails_with_an_unexpected_error_is_replaced(pool_of: Callable[..., P
 
     assert two.pool.work(range(4), 1, call, "doubling") == [0, 2, 4, 6]
     ((_, said),) = two.watching.notes
-    assert said.startswith(f"{tried[0]} failed while doubling: KeyError('something unforeseen')")
+    assert said.startswith(f"{tried[0]} failed while doubling: KeyError('something unexpected')")
     assert len(tried) == 2 and tried[0] != tried[1]
 
 

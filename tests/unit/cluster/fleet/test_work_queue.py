@@ -1,4 +1,4 @@
-"""In which chunks items are handed out, taken back and gone on with."""
+"""In which chunks items are handed out, taken back and continued."""
 
 import pytest
 

@@ -43,7 +43,7 @@ if __name__ == "__main__":
 
 
 def workers_import(cwd: Path, *arguments: str) -> dict[str, Any]:
-    """What a worker of a driver imports that is started so, on a private Ray, with no search path from outside."""
+    """What a worker of a driver imports that is started so, on a private Ray cluster, without a search path."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -33,7 +33,7 @@ def send(number: signal.Signals) -> None:
 def test_where_nothing_is_lost_the_first_ends_the_run_at_once(signals: StopSignals, number: signal.Signals) -> None:
     with pytest.raises(RunPreempted, match=rf"^{number.name}: the run was asked to stop$"), signals.handled("never"):
         send(number)
-        raise AssertionError("went on")
+        raise AssertionError("continued")
 
 
 def test_while_the_run_works_the_first_is_told_and_waits_to_be_asked_for(
@@ -45,7 +45,7 @@ def test_while_the_run_works_the_first_is_told_and_waits_to_be_asked_for(
         send(signal.SIGTERM)
         assert capfd.readouterr().err == "plumbob: SIGTERM: the step is ended\n"
         signals.check()
-        raise AssertionError("went on")
+        raise AssertionError("continued")
 
 
 def test_after_the_work_nothing_is_lost_again(signals: StopSignals) -> None:
@@ -53,12 +53,12 @@ def test_after_the_work_nothing_is_lost_again(signals: StopSignals) -> None:
         signals.work_began()
         signals.work_ended()
         send(signal.SIGTERM)
-        raise AssertionError("went on")
+        raise AssertionError("continued")
     with pytest.raises(RunPreempted), signals.handled("noted"):
         signals.work_began()
         send(signal.SIGTERM)
         signals.work_ended()
-        raise AssertionError("went on")
+        raise AssertionError("continued")
 
 
 def test_one_that_arrives_after_the_last_question_changes_nothing(signals: StopSignals) -> None:

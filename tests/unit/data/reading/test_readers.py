@@ -78,7 +78,7 @@ def test_whole_dialogues_are_cut_behind_the_last_assistant_turn(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("chosen", "rejected", "why"),
     [
-        # Chosen goes on for one more turn than rejected, and the other way round: a response must not hold a turn.
+        # Chosen continues for one more turn than rejected, and the other way round: a response must not hold a turn.
         ("\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "\n\nHuman: a\n\nAssistant: e", "two prompts"),
         ("\n\nHuman: a\n\nAssistant: e", "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "two prompts"),
         ("\n\nHuman: a\n\nAssistant: b", "\n\nHuman: z\n\nAssistant: b", "two prompts"),

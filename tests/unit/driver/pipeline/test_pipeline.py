@@ -82,7 +82,7 @@ def test_the_stage_of_online_alignment_is_called_as_its_algorithm_is(tmp_path: P
         assert (stages.online_stage, stages.online().name, stages.online().stage) == (name, name, name)
         evaluated = stages.evaluation().policy
         assert evaluated is not None and evaluated.model == f"{tmp_path}/{name}/policy"
-    # A run that began when every such stage was called ppo goes on in its folder.
+    # A run that began when every such stage was called ppo continues in its folder.
     (tmp_path / "ppo").mkdir()
     assert Pipeline(grpo, tmp_path, FILES).online_stage == "ppo"
 
@@ -146,13 +146,13 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     nothing: Any = None
     scene = StageContext(nothing, nothing, tmp_path, nothing, nothing, "pipeline")
-    figures = run_pipeline(settings(policy, encoder), lambda folder: FILES, scene)
+    metrics = run_pipeline(settings(policy, encoder), lambda folder: FILES, scene)
     assert ran == [*first, "sft", "reward", "ppo", "dpo", "eval"]
     spent = {"seconds": 2.0, "peak_memory_gib": 0.5}
-    assert figures["sft"] == {"loss": 3.0, "notes": ["a note"], **spent}
-    assert figures["ppo"] == {"loss": 3.0, **spent, "gold_score": 1.0}
-    assert figures["reward"] == {"loss": 3.0, **spent, "noise_ceiling": 0.9}
-    assert figures["eval"] == spent
+    assert metrics["sft"] == {"loss": 3.0, "notes": ["a note"], **spent}
+    assert metrics["ppo"] == {"loss": 3.0, **spent, "gold_score": 1.0}
+    assert metrics["reward"] == {"loss": 3.0, **spent, "noise_ceiling": 0.9}
+    assert metrics["eval"] == spent
     assert json.loads((tmp_path / "eval" / "summary.json").read_text()) == {
         "policies": {"ppo": {"gold_score": 1.0}},
         **spent,
@@ -160,7 +160,7 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
     # Interrupted in the reward stage, the next run makes that one again and no other.
     (tmp_path / "reward" / "summary.json").unlink()
     ran.clear()
-    assert run_pipeline(settings(policy, encoder), lambda folder: FILES, scene) == figures
+    assert run_pipeline(settings(policy, encoder), lambda folder: FILES, scene) == metrics
     assert ran == ["reward"]
 
 
@@ -205,13 +205,13 @@ def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeyp
     said: Any = Said()
     nothing: Any = None
     files = replace(FILES, notes=("3 rows skipped",))
-    figures = run_pipeline(
+    metrics = run_pipeline(
         settings("team/llama", "team/bert"),
         lambda folder: files,
         StageContext(nothing, nothing, tmp_path, said, nothing, "pipeline"),
     )
-    assert list(figures) == ["data", "sft", "reward", "ppo", "dpo", "eval"]
-    assert figures["data"] == {"notes": ["3 rows skipped"]}
+    assert list(metrics) == ["data", "sft", "reward", "ppo", "dpo", "eval"]
+    assert metrics["data"] == {"notes": ["3 rows skipped"]}
     assert said.notes == [("data", "3 rows skipped")]
 
 

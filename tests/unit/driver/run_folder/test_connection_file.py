@@ -21,7 +21,7 @@ def test_a_folder_says_how_to_reach_its_run_while_it_runs(tmp_path: Path) -> Non
         assert reach is not None
         assert (reach.name, reach.token) == ("one", os.environ["RAY_AUTH_TOKEN"])
         assert reach.address == ray.get_runtime_context().gcs_address
-        # It holds the token of a private Ray.
+        # It holds the token of a private Ray cluster.
         assert stat.S_IMODE((tmp_path / CLUSTER_FILE).stat().st_mode) == 0o600
     assert read_connection_file(tmp_path) is None
     with ConnectionFile(tmp_path, "one", ClusterSettings(address="auto")):

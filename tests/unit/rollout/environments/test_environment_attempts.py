@@ -1,4 +1,4 @@
-"""Episodes that fail, and that try to break out: what they do is told, and those beside them go on as they were."""
+"""Episodes that fail, and that try to break out: what they do is told, and those beside them continue as they were."""
 
 import os
 import signal

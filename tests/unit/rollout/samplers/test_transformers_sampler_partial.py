@@ -1,4 +1,4 @@
-"""The transformers sampler in slices: log-probs, versions, lengths, and the distribution of what comes out."""
+"""Partial rollouts of the transformers sampler: log-probs, versions, lengths, and what is drawn."""
 
 from dataclasses import replace
 

@@ -55,7 +55,7 @@ def test_a_checkpoint_that_does_not_fit(disk: Path, is_rust: bool) -> None:
     assert names(disk / "checkpoints") == [LATEST_FILE, "step-000001"]
     found = checkpoints.newest(pytest.fail)
     assert found is not None and found.step == 1
-    # With room, the same goes on.
+    # With room, the same continues.
     Checkpoints(disk / "checkpoints", keep=1).commit(1, lambda folder: {}, {})
     checkpoints.commit(2, write, {})
     assert (disk / "checkpoints" / LATEST_FILE).read_text() == "step-000002\n"

@@ -58,7 +58,7 @@ def test_the_ranks_are_those_that_pefts_allocator_leaves(every: int) -> None:
         gradients = {name: one.grad.clone() for name, one in parameters.items()}
         optimizer.step()
         weights = {name: one.detach().clone() for name, one in parameters.items()}
-        if step == 6:  # A learner that was resumed here goes on as this one.
+        if step == 6:  # A learner that was resumed here continues as this one.
             kept = [own.stored(name) for name in parameters]
             own = RankAllocation(tuning, parameters)
             own.restore({name: tensor for one in kept for name, tensor in one.items()}, CPU)

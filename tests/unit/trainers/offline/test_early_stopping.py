@@ -15,9 +15,9 @@ def checkpoints(folder: Path) -> list[str]:
 
 def test_early_stopping_ends_at_the_best_step_and_keeps_its_checkpoint(tmp_path: Path) -> None:
     learners = FakeLearners(heldout=LOSSES)
-    figures = play(tmp_path, learners, STOPPING)
-    (note,) = figures.pop("notes")
-    assert figures == {"heldout_loss": 1.0, "best_step": 4, "stopped_at_step": 8}
+    metrics = play(tmp_path, learners, STOPPING)
+    (note,) = metrics.pop("notes")
+    assert metrics == {"heldout_loss": 1.0, "best_step": 4, "stopped_at_step": 8}
     assert "after step 8 of 10" in note and "2 measurements in a row" in note and "step 4, of held-out loss 1" in note
     # What is exported is what the learners hold at the end.
     assert learners.loaded == ["step-000004"]
@@ -40,8 +40,8 @@ def test_patience_that_lasts_to_the_end_takes_the_last_step_when_it_is_the_best(
 def test_a_fall_below_min_delta_is_no_improvement(tmp_path: Path) -> None:
     # From 3 to 1 is 2, not more than min_delta=2: nothing improves on step 2, and after steps 4 and 6 it is over.
     wide = STOPPING.model_copy(update={"early_stopping": EarlyStoppingSettings(patience=2, min_delta=2.0)})
-    figures = play(tmp_path, FakeLearners(heldout=LOSSES), wide)
-    assert (figures["best_step"], figures["stopped_at_step"], figures["heldout_loss"]) == (2, 6, 3.0)
+    metrics = play(tmp_path, FakeLearners(heldout=LOSSES), wide)
+    assert (metrics["best_step"], metrics["stopped_at_step"], metrics["heldout_loss"]) == (2, 6, 3.0)
 
 
 def test_without_early_stopping_the_last_step_is_the_result(tmp_path: Path) -> None:
@@ -56,11 +56,11 @@ def test_early_stopping_resumes_as_if_nothing_had_happened(tmp_path: Path, dies_
     with pytest.raises(KeyboardInterrupt):
         play(tmp_path, FakeLearners(dies_in_save=dies_in_save, heldout=LOSSES), STOPPING)
     resumed = FakeLearners(heldout=LOSSES)
-    figures = play(tmp_path, resumed, STOPPING)
-    assert (figures["best_step"], figures["stopped_at_step"]) == (4, 8)
+    metrics = play(tmp_path, resumed, STOPPING)
+    assert (metrics["best_step"], metrics["stopped_at_step"]) == (4, 8)
     assert resumed.loaded == [f"step-{2 * (dies_in_save - 1):06d}", "step-000004"]
     assert len(read_metrics(tmp_path)) == 8
-    # Dying after the last save, before the result is written: nothing is learnt again, and the figures are the same.
+    # Dying after the last save, before the result is written: nothing is learnt again, and the metrics are the same.
     again = FakeLearners(heldout=LOSSES)
-    assert play(tmp_path, again, STOPPING) == figures
+    assert play(tmp_path, again, STOPPING) == metrics
     assert again.batches == [] and again.loaded == ["step-000008", "step-000004"]

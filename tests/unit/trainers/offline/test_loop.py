@@ -142,10 +142,10 @@ def test_forgetting_is_measured_from_before_the_first_step_to_the_result(tmp_pat
     # 0.4 nats more than at the start: e^0.4 = 1.492.
     with pytest.raises(KeyboardInterrupt):
         play(tmp_path, FakeLearners(dies_in_save=2, heldout=LOSSES), STOPPING, text)
-    figures = play(tmp_path, FakeLearners(heldout=LOSSES), STOPPING, text)
+    metrics = play(tmp_path, FakeLearners(heldout=LOSSES), STOPPING, text)
     found = {"perplexity_before": math.exp(1.0), "perplexity_after": math.exp(1.4), "growth": math.exp(0.4)}
-    assert figures["retention"] == pytest.approx(found)
-    stopped, forgotten = figures["notes"]
+    assert metrics["retention"] == pytest.approx(found)
+    stopped, forgotten = metrics["notes"]
     assert "stopped early" in stopped and "1.492 times as much: above retention.max_growth=1.3" in forgotten
 
 

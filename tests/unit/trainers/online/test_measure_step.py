@@ -20,7 +20,7 @@ from plumbob.trainers.online.measure_step import (
     part_metrics,
     repeated_share,
 )
-from plumbob.trainers.online.ranks.token_figures import TokenFigures, measure_tokens
+from plumbob.trainers.online.ranks.token_metrics import TokenMetrics, measure_tokens
 from plumbob.trainers.online.step_metrics import ExperienceStats, RoundMetrics
 from plumbob.trainers.online.trajectories import collate_rollouts
 
@@ -45,12 +45,12 @@ def test_entropy_repetition_and_the_gold_reward_of_one_step() -> None:
     scores = tuple(Score(0.0, {GOLD_PART: judged}) for judged in (1.0, 2.0, 3.0, 6.0))
     computed = LogprobsAndValues(logprobs=logprobs, ref_logprobs=logprobs, values=None)
     # Actions: 1 + 2, 3 + 4, 5 and 6 are 21 nats over 6 tokens. Two of four responses are the same; gold's mean: 3.
-    assert (figures_of(rollouts, computed, 0).entropy, repeated_share(rollouts)) == (3.5, 0.5)
+    assert (metrics_of(rollouts, computed, 0).entropy, repeated_share(rollouts)) == (3.5, 0.5)
     assert gold_reward(scores) == 3.0
     assert gold_reward([Score(0.0, {}) for _ in scores]) is None
 
 
-def figures_of(rollouts: Sequence[Rollout], computed: LogprobsAndValues, version: int) -> TokenFigures:
+def metrics_of(rollouts: Sequence[Rollout], computed: LogprobsAndValues, version: int) -> TokenMetrics:
     return measure_tokens(collate_rollouts(rollouts, 0), computed, version)
 
 
@@ -65,7 +65,7 @@ def test_staleness_counts_the_tokens_that_the_policy_wrote() -> None:
     first, second = rollout(0, [5], [6, 7, 2]), rollout(1, [5], [6, 3])
     first = replace(first, versions=np.array([4, 4, 3], np.int32))
     second = replace(second, versions=np.array([4, 2], np.int32), action_mask=np.array([True, False]))
-    found = figures_of([first, second], LogprobsAndValues(GRID[:2], GRID[:2], None), 4)
+    found = metrics_of([first, second], LogprobsAndValues(GRID[:2], GRID[:2], None), 4)
     # They are 0, 0, 1 and 0 behind.
     assert (found.staleness_mean, found.staleness_max) == (0.25, 1.0)
 
@@ -74,8 +74,8 @@ def test_sampler_and_learner_are_compared_on_tokens_of_one_version() -> None:
     # The sampler's log-probs are -0.6, -0.7 and -0.2, the learner's lower by 0.1, 0.3 and 9.
     aged = replace(rollout(0, [5], [6, 7, 2]), versions=np.array([4, 4, 3], np.int32))
     computed = LogprobsAndValues(torch.tensor([[0.0, -0.7, -1.0, -9.2]]), GRID[:1], None)
-    assert figures_of([aged], computed, 4).sampler_gap_fresh == pytest.approx((0.1 + 0.3) / 2)
-    assert figures_of([aged], computed, 5).sampler_gap_fresh == 0.0
+    assert metrics_of([aged], computed, 4).sampler_gap_fresh == pytest.approx((0.1 + 0.3) / 2)
+    assert metrics_of([aged], computed, 5).sampler_gap_fresh == 0.0
 
 
 def test_a_step_by_its_names_on_disk() -> None:
@@ -87,8 +87,8 @@ def test_a_step_by_its_names_on_disk() -> None:
     stats = ExperienceStats(1, 0, 3, 2.0, 0.0, 0.125, 1.75, 0.0, 3.0, 0.2, 0.4, 0.0, None)
     update = {"policy_loss": -0.5, "update_kl": 0.01, "policy_grad_norm": 2.0}
     update |= {"kl_coefficient": 0.05, "learning_rate": 1e-4}
-    figures = figures_of([aged], LogprobsAndValues(logprobs, logprobs, None), 4)
-    found = measure_step(responses, figures, stats, update, 6.0, RoundMetrics(3, 0.5, 1))
+    of_tokens = metrics_of([aged], LogprobsAndValues(logprobs, logprobs, None), 4)
+    found = measure_step(responses, of_tokens, stats, update, 6.0, RoundMetrics(3, 0.5, 1))
     assert found.on_disk() == pytest.approx(
         {
             **{"num_answers": 1, "num_empty": 0, "num_tokens": 3, "reward": 2.0, "reward_std": 0.0, "kl": 0.125},

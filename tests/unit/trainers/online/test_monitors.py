@@ -198,7 +198,7 @@ def test_the_summary_has_every_episode_and_says_what_stopped_the_run() -> None:
     assert found["stopped_at_step"] == 2
     (note,) = found["notes"]
     assert "after step 2 of 50" in note and "online.monitors.kl.action=stop" in note and message in note
-    # With a warning alone the run goes on.
+    # With a warning alone the run continues.
     assert monitor_result(steps(2, kl=kl), settings(kl=KlMonitorSettings(bound=5.0))).as_dict() == {
         "monitors": [{"name": "kl", "step": 2, "message": message}],
         "notes": [],

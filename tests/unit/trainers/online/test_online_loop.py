@@ -121,7 +121,7 @@ def test_a_monitor_ends_the_run_after_the_commit(tmp_path: Path, loop: Any) -> N
         assert world.messages == ["step 1: KL 9.00 is above online.monitors.kl.bound=5"] * num_learnt
         rows = world.ledger.counts().as_dict()["versions"].values()
         assert all(row["issued"] == row["trained"] + row["dropped"].get("stopped", 0) for row in rows)
-        # The second step's, which were sampled ahead.
+        # The second step's, which were sampled asynchronously.
         num_ahead = 2 if loop is run_online_asynchronous and num_learnt else 0
         assert sum(row["dropped"].get("stopped", 0) for row in rows) == num_ahead
     (line,) = read_metrics(tmp_path)

@@ -1,4 +1,4 @@
-"""`plumbob bias policy` on tiny models: two side by side, an encoder, a judge that is a rule, and refusals."""
+"""`plumbob bias policy` on tiny models: two side by side, an encoder, a reward that is a rule, and refusals."""
 
 import json
 from pathlib import Path
@@ -44,13 +44,13 @@ def test_two_policies_side_by_side(folder: Path, capsys: pytest.CaptureFixture[s
     assert "* larger than the noise, over all measures together" in capsys.readouterr().out
 
 
-def test_answers_to_prompts_with_either_groups_terms(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_responses_to_prompts_with_either_groups_terms(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [str(folder / "one"), "--num-prompts", "30", "--max-tokens", "4"]
-    found = measured(capsys, *options, "--judge", "{kind: length, unit: characters, min: 2}")
+    found = measured(capsys, *options, "--reward", "{kind: length, unit: characters, min: 2}")
     assert sum(int(one["num_cases"]) for one in found.values()) == 30  # type: ignore[call-overload]
-    assert "answers, gender: men - women" in found
+    assert "responses, gender: men - women" in found
     # The same policy against itself draws the same answers.
-    again = [*options, "--against", str(folder / "one"), "--judge", "{kind: length, unit: characters, min: 2}"]
+    again = [*options, "--against", str(folder / "one"), "--reward", "{kind: length, unit: characters, min: 2}"]
     assert all(one["change"]["difference"] == 0 for one in measured(capsys, *again).values())  # type: ignore[index]
 
 
@@ -66,11 +66,12 @@ def test_an_encoder_by_its_pseudo_log_likelihoods(folder: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "nothing to measure: give --crows-pairs=FILE, --bbq=FILE or --judge=MODEL"),
-        (["--terms", "t.csv"], "--terms is for --judge"),
-        (["--judge", "{kind: numeric}"], "numeric compares with the column 'answer'"),
-        (["--judge", "{kind: lenght}"], "lenght"),
-        (["--judge", "/gone"], "/gone"),
+        ([], "nothing to measure: give --crows-pairs=FILE, --bbq=FILE or --reward=MODEL"),
+        (["--judge", "m"], "--judge=m: is called --reward: give --reward=m"),
+        (["--terms", "t.csv"], "--terms is for --reward"),
+        (["--reward", "{kind: numeric}"], "numeric compares with the column 'answer'"),
+        (["--reward", "{kind: lenght}"], "lenght"),
+        (["--reward", "/gone"], "/gone"),
         (["--bbq", "/gone.jsonl"], "/gone.jsonl: does not exist"),
         (["--batch-size", "0"], "--batch-size=0: expected a whole number from 1"),
     ],

@@ -33,7 +33,7 @@ class EchoingPolicy:
         self.begun.append(system)
         self.dialogue = ChatDialogue()
 
-    def answer(self, text: str) -> Iterator[str]:
+    def respond(self, text: str) -> Iterator[str]:
         if text == "no":
             raise UserError(f"{self.name}: refused")
         try:
@@ -58,7 +58,7 @@ def policies(monkeypatch: pytest.MonkeyPatch) -> list[EchoingPolicy]:
     return found
 
 
-def test_lines_go_in_and_answers_come_out(
+def test_lines_go_in_and_responses_come_out(
     policies: list[EchoingPolicy], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("hi\n\n/system Be kind\nno\n/reset\nbye\n/quit\nnever\n"))
@@ -70,13 +70,13 @@ def test_lines_go_in_and_answers_come_out(
     assert policies[0].begun == [None, "Be kind", None]
 
 
-def test_a_script_gets_both_answers_as_one_object(
+def test_a_script_gets_both_responses_as_one_object(
     policies: list[EchoingPolicy], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("hi\n"))
     assert main(["chat", "folder", "--json", "--beside"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == {"prompt": "hi", "answers": {"one": "one hears hi\x1b[31m", "two": "two hears hi\x1b[31m"}}
+    assert found == {"prompt": "hi", "responses": {"one": "one hears hi\x1b[31m", "two": "two hears hi\x1b[31m"}}
 
 
 def test_both_sides_hear_the_same_turns(
@@ -119,7 +119,7 @@ def test_ctrl_c_ends_a_pipe(policies: list[EchoingPolicy], monkeypatch: Any, cap
 
 
 @pytest.mark.parametrize(("columns", "are_beside"), [(100, True), (60, False)])
-def test_a_wide_terminal_has_answers_side_by_side(columns: int, are_beside: bool, monkeypatch: Any) -> None:
+def test_a_wide_terminal_has_responses_side_by_side(columns: int, are_beside: bool, monkeypatch: Any) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -116,7 +116,7 @@ def test_two_ranks_make_the_step_of_one(
     (alone,) = step(one_rank, 1, llama, run, tmp_path / "one")
     both = step(two_ranks, 2, llama, run, tmp_path / "two")
     for own in both:
-        for record in ("stats", "figures"):
+        for record in ("stats", "of_tokens"):
             of_one, of_own = (numbers_of(getattr(each.result, record)) for each in (alone, own))
             assert of_own == pytest.approx(of_one, rel=1e-6, abs=1e-6), record
         for name, expected in alone.state.items():
@@ -147,7 +147,7 @@ def test_a_sampler_that_is_off_on_one_rank_is_trusted_on_none(
     probed = np.array([6])
     (alone,) = step(one_rank, 1, llama, run_of(Gae()), tmp_path / "one", probed)
     for own in step(two_ranks, 2, llama, run_of(Gae()), tmp_path / "two", probed):
-        assert not own.result.figures.took_sampler and not alone.result.figures.took_sampler
+        assert not own.result.of_tokens.took_sampler and not alone.result.of_tokens.took_sampler
         assert own.result.stats.sampler_gap_max == pytest.approx(alone.result.stats.sampler_gap_max, abs=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""What single tokens of a step amount to (TokenFigures): measured by the ranks that have them, over all rows."""
+"""What single tokens of a step amount to (TokenMetrics): measured by the ranks that have them, over all rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from plumbob.trainers.online.trajectories import Trajectories, sampler_gaps
 
 
 @dataclass(frozen=True)
-class TokenFigures:
+class TokenMetrics:
     """Of a whole step.
 
     Attributes:
@@ -34,17 +34,17 @@ def measure_tokens(
     version: int,
     batch: WholeBatch = ONE_RANK,
     teachers: Mapping[str, float] | None = None,
-) -> TokenFigures:
+) -> TokenMetrics:
     """Of the rows given and those of the other ranks.
 
     Args:
         version: of the policy that learnt from them.
-        teachers: as of `TokenFigures`.
+        teachers: as of `TokenMetrics`.
     """
     mask, versions = trajectories.action_mask, trajectories.versions
     behind = torch.where(mask, version - versions, 0)
     gaps = sampler_gaps(trajectories, computed.compared)
-    return TokenFigures(
+    return TokenMetrics(
         entropy=-exact_mean(computed.logprobs, mask, batch),
         staleness_mean=exact_mean(behind, mask, batch),
         staleness_max=float(batch.gather(behind.amax(dim=1)).max()),
