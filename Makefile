@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-trainers test-optimum test-services test-rest test-runs test-pipeline test-e2e test-workers test-hosts test-own-hosts test-shared-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table bench-driver docker-steps docs lint tree install smollm2 gpu-install lock clean
+.PHONY: demo test test-trainers test-optimum test-services test-rest test-runs test-pipeline test-e2e test-workers test-hosts test-own-hosts test-shared-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table bench-driver docker-steps docs lint tree walk install smollm2 gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="online.num_steps=2".
 demo: install
@@ -131,6 +131,10 @@ lint: install
 # The trees of README.md (folders) and docs/layout.md (files), each with its first line (tests/test_layout.py compares them).
 tree: install
 	$(BIN)/python -m tests.support.annotated_tree
+
+# How often the walk from a run's settings to what is prepared of them climbs back to a higher folder.
+walk: install
+	$(BIN)/python -m pytest -s tests/test_walk.py
 
 install: .venv/installed
 

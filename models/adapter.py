@@ -17,6 +17,9 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 PROMPT_VECTORS = "prompt_embeddings"
 """What PEFT calls the vectors of a soft prompt in that file."""
 
+SAVED_PREFIX = "base_model.model."
+"""PEFT's, before the name of each module of the base in that file."""
+
 SAVE_AGAIN = "save the adapter again"
 
 ModelRole = Literal["policy", "reference", "value", "teacher"]

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plumbob.models.adapter import Adapter
+from plumbob.models.adapter import SAVED_PREFIX, Adapter
 from plumbob.rollout.publish_proof import PublishError
 from plumbob.rollout.served_adapter import LoraPair, lora_pairs
 
-_PREFIX = "base_model.model."
 _MAGNITUDE, _VERA_B, _VERA_D = ".lora_magnitude_vector", ".vera_lambda_b", ".vera_lambda_d"
 
 VERA_SHARED = ("base_model.vera_A", "base_model.vera_B")
@@ -63,7 +62,7 @@ def _of_lora(adapter: Adapter) -> dict[str, WeightChange]:
     pairs = lora_pairs(replace(adapter, tensors={k: v for k, v in adapter.tensors.items() if k not in magnitudes}))
     changes = {module: _of_pair(pair) for module, pair in pairs.items()}
     for name, magnitude in magnitudes.items():
-        module = name.removesuffix(_MAGNITUDE).removeprefix(_PREFIX)
+        module = name.removesuffix(_MAGNITUDE).removeprefix(SAVED_PREFIX)
         if module not in pairs:
             raise PublishError(f"version {adapter.version}: {name} was sent without its A and B")
         changes[module] = _of_dora(pairs[module], name, magnitude)
@@ -74,7 +73,7 @@ def _of_ia3(adapter: Adapter) -> dict[str, WeightChange]:
     """W with each output, or each input, scaled (arXiv 2205.05638): by l [out, 1], or by l [1, in]."""
     changes: dict[str, WeightChange] = {}
     for name, factors in adapter.tensors.items():
-        module, dot, rest = name.removeprefix(_PREFIX).rpartition(".ia3_l")
+        module, dot, rest = name.removeprefix(SAVED_PREFIX).rpartition(".ia3_l")
         if not dot or rest:
             raise PublishError(f"version {adapter.version}: {name} is not a tensor of (IA)³ and cannot be served")
         changes[module] = _scaled(name, factors)
@@ -97,7 +96,7 @@ def _of_vera(adapter: Adapter) -> dict[str, WeightChange]:
     shared = [rest.pop(name, None) for name in VERA_SHARED]
     changes: dict[str, WeightChange] = {}
     for name in [name for name in rest if name.endswith(_VERA_B)]:
-        module = name.removesuffix(_VERA_B).removeprefix(_PREFIX)
+        module = name.removesuffix(_VERA_B).removeprefix(SAVED_PREFIX)
         d_name = name.removesuffix(_VERA_B) + _VERA_D
         if d_name not in rest or shared[0] is None or shared[1] is None:
             raise PublishError(f"version {adapter.version}: {name} was sent without {d_name} or the shared matrices")

@@ -22,7 +22,7 @@ from peft import PeftModel
 from plumbob.configs.settings.models import ModelRef
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
-from plumbob.models.adapter import Adapter, load_adapter
+from plumbob.models.adapter import SAVED_PREFIX, Adapter, load_adapter
 from plumbob.models.library.base_digest import base_digest
 from plumbob.models.loading import OpenedPolicy, load_causal_lm, open_policy
 from plumbob.models.merging.asked_sum import SumKind, WeightedSum
@@ -32,7 +32,6 @@ from plumbob.models.tuning.methods import check_served
 from plumbob.models.tuning.peft_adapters import is_adapter_parameter, published_adapter
 
 RESULT = "weighted_sum"
-_PREFIX = "base_model.model."
 
 
 def open_parts(folders: Sequence[Path]) -> list[OpenedPolicy]:
@@ -116,7 +115,9 @@ def _make_alike(model: PeftModel, adapters: Mapping[str, Adapter]) -> None:
     rsLoRA, which would scale the sum by the root of its rank. The parts have their own scalings by then.
     """
     configs = [model.peft_config[name] for name in adapters]
-    modules = [{name.removeprefix(_PREFIX).partition(".lora_")[0] for name in one.tensors} for one in adapters.values()]
+    modules = [
+        {name.removeprefix(SAVED_PREFIX).partition(".lora_")[0] for name in one.tensors} for one in adapters.values()
+    ]
     for config, own in zip(configs, modules, strict=True):
         config.use_rslora = False
         if any(other != own for other in modules):

@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from plumbob.configs.settings.models import NewLlamaSettings
 from plumbob.core.errors import UserError
 from plumbob.core.outside import from_outside
-from plumbob.models.adapter import CONFIG_FILE, PROMPT_VECTORS, SAVE_AGAIN, WEIGHTS_FILE
+from plumbob.models.adapter import CONFIG_FILE, PROMPT_VECTORS, SAVE_AGAIN, SAVED_PREFIX, WEIGHTS_FILE
 from plumbob.models.forward.soft_prompts import PREFIX
 from plumbob.models.from_scratch import empty_llama
 from plumbob.models.loading import OpenedPolicy
@@ -27,7 +27,6 @@ LINEAR = (nn.Linear, Conv1D)
 ADAPTABLE = (*LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """What PEFT has a LoRA layer for."""
 
-_SAVED_AS = "base_model.model."
 """What PEFT puts before the names of a base's modules."""
 
 
@@ -111,7 +110,7 @@ def _check_tensors(opened: OpenedPolicy, adapter: Path, model: Any) -> None:
         UserError: A and B of a linear layer are not those of a layer of its size; or it has weights of the base itself.
     """
     file, modules, weights = adapter / WEIGHTS_FILE, dict(model.named_modules()), dict(model.named_parameters())
-    shapes = {name.removeprefix(_SAVED_AS): shape for name, shape in _shapes(file).items()}
+    shapes = {name.removeprefix(SAVED_PREFIX): shape for name, shape in _shapes(file).items()}
     config = read_adapter_config(adapter)
     own_copies = config.get("modules_to_save") or ()
     for name, shape in shapes.items():
@@ -236,7 +235,7 @@ def _adapted(adapter: Path, kind: PeftKind, support: AdapterSupport) -> list[str
     """Names of the modules that the adapter holds tensors for, each once; what else it holds some would not take."""
     what = f"{adapter / WEIGHTS_FILE}: cannot be read"
     with from_outside(what, SAVE_AGAIN), safe_open(adapter / WEIGHTS_FILE, framework="pt") as file:
-        names = [name.removeprefix(_SAVED_AS) for name in file.keys()]  # noqa: SIM118 - it is no mapping
+        names = [name.removeprefix(SAVED_PREFIX) for name in file.keys()]  # noqa: SIM118 - it is no mapping
     of_modules = [name for name in names if name not in kind.shared]
     kept = of_modules if support.loads_nothing_else else [name for name in of_modules if kind.mark in name]
     return list(dict.fromkeys(name.partition(kind.mark)[0].removesuffix(".base_layer") for name in kept))

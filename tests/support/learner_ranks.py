@@ -30,8 +30,9 @@ from plumbob.trainers.learner.engine import Engine, ParameterGroup, Rank, join_g
 from plumbob.trainers.learner.export import NoArtifact
 from plumbob.trainers.learner.learner import Learner
 from plumbob.trainers.learner.learner_protocol import LossTerm, UpdatePlan
-from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, learns_whole_kl, loss_weights
+from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, learns_whole_kl
 from plumbob.trainers.online.objective import online_loss_terms
+from plumbob.trainers.online.row_masks import loss_weights
 from tests.support.opened_models import opened_policy
 
 ROLES: tuple[ModelRole, ...] = ("policy", "reference", "value")

@@ -6,7 +6,7 @@ True on exactly the tokens that the policy wrote; elsewhere every result is 0, a
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Self, assert_never
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from plumbob.trainers.algorithms.importance_sampling import ImportanceWeights, i
 from plumbob.trainers.algorithms.kl import kl_estimate
 from plumbob.trainers.algorithms.reward_shaping import EarnedRewards, shaped_rewards, token_rewards
 from plumbob.trainers.algorithms.whole_batch import ONE_RANK, WholeBatch, masked_mean, masked_variance
+from plumbob.trainers.online.row_masks import loss_weights, response_lengths, train_masks
 from plumbob.trainers.online.step_metrics import ExperienceStats
 from plumbob.trainers.online.trajectories import (
     ComparedRows,
@@ -216,48 +217,6 @@ def learns_whole_kl(estimator: Estimator) -> bool:
     return isinstance(estimator, Distillation) and estimator.form == "full"
 
 
-def train_masks(trajectories: Trajectories, mask_truncated: bool) -> tuple[Tensor, Tensor]:
-    """Attention mask and action mask [B, T] of what is learnt from: of a response that is left out, the prompt alone.
-
-    Overlong filtering (DAPO, Yu et al. 2025, arXiv 2503.14476, section 3.4). A response that is left out is in no
-    group and no statistic of the estimator, so that RLOO's expected update goes along grad E[R | it ends]. Left in the
-    baseline b alone it would add (E[R | it ends] - b) grad log P(it ends): a bad score of what was cut would push up
-    all that ends, whatever it says.
-    """
-    attention, actions = trajectories.attention_mask, trajectories.action_mask
-    if not mask_truncated:
-        return attention, actions
-    return kept_tokens(attention, actions, trajectories.ends_with_eos[:, None])
-
-
-def kept_tokens(attention_mask: Tensor, action_mask: Tensor, is_kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Both masks [B, T], of a row that is not kept (bool [B, 1]) the prompt alone."""
-    return attention_mask & (is_kept | (action_mask.cumsum(dim=1) == 0)), action_mask & is_kept
-
-
-def response_lengths(action_mask: Tensor) -> Tensor:
-    """Int64 [B]: tokens from each row's first action to its last, also those between that the policy did not write."""
-    columns = torch.arange(action_mask.shape[1], device=action_mask.device)
-    last = torch.where(action_mask, columns, -1).amax(dim=1)
-    first = torch.where(action_mask, columns, action_mask.shape[1]).amin(dim=1)
-    return torch.where(action_mask.any(dim=1), last - first + 1, 0)
-
-
-def loss_weights(action_mask: Tensor, mean: Literal["token", "response"]) -> Tensor:
-    """w [B, T], so that sum(w x) / sum(w) over any rows is the mean asked for; 0 outside the mask.
-
-    `token`: w = 1, the mean over tokens. `response`: w = 1/|y|, the mean over responses of their tokens' mean; sum(w)
-    is then the number of rows with an action.
-    """
-    match mean:
-        case "token":
-            return action_mask.float()
-        case "response":
-            return action_mask / action_mask.sum(dim=1, keepdim=True).clamp(min=1)
-        case _:
-            assert_never(mean)
-
-
 def _stats(
     trajectories: Trajectories,
     scores: Tensor,
@@ -289,11 +248,12 @@ def _stats(
         sampler_gap_mean=mean(gaps.sizes[compared.index], gaps.mask[compared.index]),
         sampler_gap_max=largest_gap(gaps, batch),
         importance_cut_share=mean(importance.is_cut, mask),
-        explained_variance=explained_variance(experience.critic, experience.action_mask, batch),
+        explained_variance=critic_explained_variance(experience.critic, experience.action_mask, batch),
     )
 
 
-def explained_variance(critic: CriticTargets | None, mask: Tensor, batch: WholeBatch = ONE_RANK) -> float | None:
+def critic_explained_variance(critic: CriticTargets | None, mask: Tensor, batch: WholeBatch = ONE_RANK) -> float | None:
+    """1 - Var(return - value) / Var(return) over all rows; None without a critic."""
     if critic is None:
         return None
     spread = masked_variance(critic.returns, mask, batch).item()

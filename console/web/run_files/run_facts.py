@@ -24,11 +24,11 @@ from plumbob.console.web.run_files.run_state import state_of
 from plumbob.driver.run_folder.folder import EVENTS_FILE, STATUS_FILE, SUMMARY_FILE
 from plumbob.driver.run_folder.lock import LOCK_FILE
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE
+from plumbob.trainers.online.step_metrics import ALARM
 
 TAIL_BYTES = 48 * 2**10
 """Of a file of metrics: some twenty steps, by which the time that is left is told."""
 
-ALARM = "alarm_"
 HEADLINES = {"reward": "reward", "kl": "kl", "heldout_loss": "heldout_loss"}
 OFTEN_WRITTEN = (RESOLVED_FILE, SUMMARY_FILE, STATUS_FILE, EVENTS_FILE, LOCK_FILE)
 

@@ -9,10 +9,8 @@ from typing import NamedTuple
 from plumbob.console.web.run_files.run_content import json_lines, last_lines, text_at
 from plumbob.console.web.run_files.run_index import RunPlace
 from plumbob.driver.run_folder.folder import CLUSTER_FILE, EVENTS_FILE, SUMMARY_FILE
+from plumbob.driver.run_folder.listed_run import SILENT_S
 from plumbob.driver.run_folder.lock import LOCK_FILE
-
-SILENT_S = 1800.0
-"""After this long without a word a driver that cannot be looked at is taken for dead."""
 
 OWNER = re.compile(rb"process (\d{1,10}) on (\S{1,255}) ")
 """What a driver writes into its lock."""

@@ -8,6 +8,8 @@ from peft import AdaLoraConfig, LoraConfig
 from peft.tuners.adalora.layer import AdaLoraLayer
 from torch import Tensor, nn
 
+from plumbob.models.adapter import SAVED_PREFIX
+
 EPSILON = 1e-5
 """What PEFT adds to the rank that it divides by."""
 
@@ -32,7 +34,7 @@ def left_as_lora(config: AdaLoraConfig, tensors: Mapping[str, Tensor]) -> tuple[
         if not left.any():
             left[0] = True
         plain[f"{place}.lora_A.weight"], plain[f"{place}.lora_B.weight"] = (a * e)[left], b[:, left]
-        ranks[place.removeprefix("base_model.model.")] = int(left.sum())
+        ranks[place.removeprefix(SAVED_PREFIX)] = int(left.sum())
     scaling = config.lora_alpha / (config.init_r + EPSILON)
     largest = max(ranks.values())
     others = {name: rank for name, rank in ranks.items() if rank != largest}

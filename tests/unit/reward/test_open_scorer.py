@@ -1,7 +1,9 @@
 """From each reward to its scorer, errors by the setting that named the model, and who knows which reward it is."""
 
 import ast
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,15 +32,35 @@ def test_a_rule_scores_by_its_function() -> None:
     assert open_scorer(reward, "cpu").score(PAIRS) == [Score(2.0, {}), Score(-1.0, {})]
 
 
-@pytest.mark.parametrize("settings", [ScorerSettings, GoldRewardSettings])
-def test_a_model_that_fails_is_named_by_its_setting(settings: type[ScorerSettings], tmp_path: Path) -> None:
-    good = write_scorer(tmp_path / "good")
+def good_model(folder: Path) -> str:
+    good = write_scorer(folder)
     save_calibration(Calibration(mean=0.0, std=1.0, num_samples=9, under="x"), good)
-    alone = settings(model="/gone").reward
-    member = settings(model=str(good), ensemble=("/gone",), max_tokens=32).reward
-    for reward, key in ((alone, "model"), (member, "ensemble")):
+    return str(good)
+
+
+@pytest.mark.parametrize("settings", [ScorerSettings, GoldRewardSettings])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_model_that_fails_is_named_by_its_setting(
+    settings: type[ScorerSettings], is_damaged: bool, tmp_path: Path
+) -> None:
+    """One that is not there, and one whose weights are cut off."""
+    good, bad = good_model(tmp_path / "good"), str(tmp_path / "bad")
+    if is_damaged:
+        weights = Path(good_model(tmp_path / "bad")) / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+    given: dict[str, dict[str, Any]] = {
+        "model": {"model": bad},
+        "ensemble": {"model": good, "ensemble": (bad,)},
+        "parts.0.model": {"parts": ({"kind": "model", "model": bad, "max_tokens": 32},)},
+        "parts.1.model": {
+            "model": good,
+            "parts": ({"kind": "length", "max": 9}, {"kind": "model", "name": "b", "model": bad, "max_tokens": 32}),
+        },
+    }
+    for key, values in given.items():
+        reward = settings(max_tokens=32, **values).reward
         for use in (check_reward, lambda reward: open_scorer(reward, "cpu")):
-            with pytest.raises(UserError, match=rf"^{settings.section}\.{key}=/gone: "):
+            with pytest.raises(UserError, match=rf"^{settings.section}\.{re.escape(key)}={bad}: "):
                 use(reward)
 
 

@@ -23,8 +23,9 @@ from plumbob.models.logprobs import sequence_logprobs
 from plumbob.models.padding import columns_in_use
 from plumbob.trainers.algorithms.preference_losses import preference_loss
 from plumbob.trainers.learner.learner_protocol import LossSum
-from plumbob.trainers.online.experience import Experience, kept_tokens
+from plumbob.trainers.online.experience import Experience
 from plumbob.trainers.online.objectives.movement import movement
+from plumbob.trainers.online.row_masks import kept_tokens
 
 Rows = NDArray[np.int64]
 

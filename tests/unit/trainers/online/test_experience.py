@@ -20,7 +20,8 @@ from plumbob.configs.settings.algorithms import (
 from plumbob.configs.settings.training import OnlineSettings
 from plumbob.core.errors import NotFinite, StaleRollouts
 from plumbob.rollout.rollout_records import EpisodeRecord, EpisodeTurn
-from plumbob.trainers.online.experience import LogprobsAndValues, loss_weights, make_experience, response_lengths
+from plumbob.trainers.online.experience import LogprobsAndValues, make_experience
+from plumbob.trainers.online.row_masks import loss_weights, response_lengths
 from plumbob.trainers.online.trajectories import collate_rollouts
 from tests.support.ragged_batches import NAN, ragged, rollout
 

@@ -10,9 +10,10 @@ import torch
 from plumbob.configs.settings.algorithms import FixedKl, Gae, Rloo
 from plumbob.configs.settings.training import OnlineSettings
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
-from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl, loss_weights
+from plumbob.trainers.online.experience import CriticTargets, Experience, LossKl
 from plumbob.trainers.online.objective import online_loss_terms, rows_to_probe
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
+from plumbob.trainers.online.row_masks import loss_weights
 
 # Responses of two tokens, of one and of none; at the policy as it was, so that every ratio is 1.
 MASK = torch.tensor([[False, True, True], [False, True, False], [False, False, False]])

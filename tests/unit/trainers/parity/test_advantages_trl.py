@@ -16,8 +16,9 @@ from torch import Tensor
 from plumbob.configs.settings.algorithms import Cispo, Clipped, FixedKl, Grpo, Gspo, Rloo
 from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.algorithms.advantages import estimate
-from plumbob.trainers.online.experience import Experience, LossKl, loss_weights
+from plumbob.trainers.online.experience import Experience, LossKl
 from plumbob.trainers.online.objective import policy_loss_sum, total_weight
+from plumbob.trainers.online.row_masks import loss_weights
 
 grpo_trainer = pytest.importorskip("trl.trainer.grpo_trainer")
 rloo_trainer = pytest.importorskip("trl.trainer.rloo_trainer")

@@ -44,11 +44,11 @@ def test_two_policies_side_by_side(folder: Path, capsys: pytest.CaptureFixture[s
     assert "* larger than the noise, over all measures together" in capsys.readouterr().out
 
 
-def test_answers_to_prompts_with_either_groups_terms(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_responses_to_prompts_with_either_groups_terms(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [str(folder / "one"), "--num-prompts", "30", "--max-tokens", "4"]
     found = measured(capsys, *options, "--reward", "{kind: length, unit: characters, min: 2}")
     assert sum(int(one["num_cases"]) for one in found.values()) == 30  # type: ignore[call-overload]
-    assert "answers, gender: men - women" in found
+    assert "responses, gender: men - women" in found
     # The same policy against itself draws the same answers.
     again = [*options, "--against", str(folder / "one"), "--reward", "{kind: length, unit: characters, min: 2}"]
     assert all(one["change"]["difference"] == 0 for one in measured(capsys, *again).values())  # type: ignore[index]

@@ -12,8 +12,8 @@ from plumbob.configs.settings.algorithms import OnlineDpo
 from plumbob.configs.settings.offline_objectives import DpoLoss
 from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.learner.learner_protocol import UpdatePlan
-from plumbob.trainers.online.experience import kept_tokens
 from plumbob.trainers.online.objectives.ranked_responses import PairSide, ResponsePairs
+from plumbob.trainers.online.row_masks import kept_tokens
 from tests.support.learner_ranks import LearnerCase, Ranks, numpy_state, ragged_experience, tiny_learner
 
 NUM_PAIRS = 6

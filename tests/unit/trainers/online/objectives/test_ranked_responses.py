@@ -13,10 +13,11 @@ from plumbob.configs.settings.algorithms import BestOfN, OnlineDpo, Rloo
 from plumbob.configs.settings.offline_objectives import DpoLoss, IpoLoss, PreferenceLoss
 from plumbob.configs.settings.training import OnlineSettings
 from plumbob.trainers.algorithms.advantages import best_and_worst
-from plumbob.trainers.online.experience import Experience, LogprobsAndValues, loss_weights
+from plumbob.trainers.online.experience import Experience, LogprobsAndValues
 from plumbob.trainers.online.objective import online_loss_terms, train_rows
 from plumbob.trainers.online.objectives.movement import SQUARED_GAP
 from plumbob.trainers.online.objectives.ranked_responses import ResponsePairs, row_of_each
+from plumbob.trainers.online.row_masks import loss_weights
 
 # A prompt of one token, then responses. Groups 0 and 1 of three and two, which do not stand together; group 2 has equal
 # returns; row 6 is what a learner leaves out: its prompt alone.
