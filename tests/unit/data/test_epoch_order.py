@@ -37,7 +37,7 @@ MIXTURE = Mixture((4, 2, 6), (1.0, 2.0, 3.0))
 
 
 def test_each_file_has_its_share_of_every_epoch_whatever_its_size() -> None:
-    assert MIXTURE.num_places == (2, 4, 6)
+    assert MIXTURE.num_slots == (2, 4, 6)
     epochs = [mixed_order(MIXTURE, epoch, seed=5).tolist() for epoch in range(4)]
     for order in epochs:
         assert len(order) == 12
@@ -63,9 +63,9 @@ def test_each_file_has_its_share_of_every_epoch_whatever_its_size() -> None:
     ],
 )
 def test_shares_that_are_no_whole_numbers(
-    sizes: tuple[int, ...], weights: tuple[float, ...], places: tuple[int, ...]
+    sizes: tuple[int, ...], weights: tuple[float, ...], slots: tuple[int, ...]
 ) -> None:
-    assert Mixture(sizes, weights).num_places == places
+    assert Mixture(sizes, weights).num_slots == slots
 
 
 def test_batches_of_a_mixture_are_found_by_their_step() -> None:
