@@ -1,8 +1,12 @@
-"""What another package imports where it finds it, and nobody needs, hidden while that is imported (`hidden`)."""
+"""What other packages import and nobody needs: hidden (`hidden`), or not given to torch's compiler (`uncompiled`)."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+IS_OFF = "TORCHDYNAMO_DISABLE"
+"""Read by torch.compile when it is called."""
 
 
 @contextmanager
@@ -16,3 +20,21 @@ def hidden(package: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[package]
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Around imports of PEFT: functions that are decorated with torch.compile inside stay as they are.
+
+    PEFT imports bitsandbytes, which decorates spare kernels for devices that have none of their own, as CPUs and CUDA
+    have. torch's compiler would be imported for that alone: a second of CPU, and 40 MB.
+    """
+    before = os.environ.get(IS_OFF)
+    os.environ[IS_OFF] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[IS_OFF]
+        else:
+            os.environ[IS_OFF] = before

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import docker_steps
+from tests.docker_steps import Image, make
 from tests.support.source_tree import ROOT
 
 FILES = sorted(path.name for path in (ROOT / "docker").glob("*.Dockerfile"))
@@ -59,6 +61,27 @@ def test_an_image_has_all_that_is_installed() -> None:
     folders = re.search(r"^PACKAGES := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert folders is not None
     assert not ignored & {*folders[1].split(), "plumbob", "requirements", "Makefile", "pyproject.toml", "setup.py"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_step_can_be_taken_without_docker(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `make docker-steps` runs, where and by whom: here with a base that is empty, and without running it."""
+    ran: list[tuple[str, str]] = []
+    monkeypatch.setattr(docker_steps, "run", lambda command: ran.append((command[7], command[-1])))
+    monkeypatch.setattr(Image, "begin", lambda image: None)
+    image = Image(tmp_path)
+    make(image, name)
+    image.run("plumbob --version")
+    apt, install = (command for kind, command in instructions(name) if kind == "RUN")
+    assert ran == [
+        ("--userspec=0:0", f"cd / && {apt}"),
+        ("--userspec=0:0", f"cd /opt/plumbob && {install}"),
+        ("--userspec=1000:1000", "cd /tmp && plumbob --version"),
+    ]
+    copied = {path.name for path in (tmp_path / "opt/plumbob").iterdir()}
+    assert {"Makefile", "requirements", "plumbob", "core", "docker"} <= copied and not copied & {"tests", "docs", ".ci"}
+    with pytest.raises(ValueError, match="ADD a b: no step that is known here"):
+        image.take("ADD", "a b", ())
 
 
 def test_what_the_gpu_image_installs_can_be_resolved() -> None:

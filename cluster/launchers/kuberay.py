@@ -18,11 +18,18 @@ from plumbob.cluster.launchers.kubernetes_objects import (
     EnvSource,
     EnvVar,
     HeadGroup,
+    IngressRule,
+    LabelSelector,
     Metadata,
+    NetworkPolicy,
     ObjectReference,
+    Peer,
+    PodLabels,
     PodSecurity,
     PodSpec,
     PodTemplate,
+    PolicySpec,
+    PortNumber,
     RayCluster,
     RayJob,
     RayJobSpec,
@@ -54,6 +61,12 @@ RUN_NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 
 GPU = "nvidia.com/gpu"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+RUN_LABEL = "plumbob-run"
+"""Of all pods of a run's Ray, with its name."""
+WITH_TOKEN = (8265, 10001)
+"""Ports of the head that ask for the token: dashboard and jobs, which KubeRay itself asks, and Ray's client."""
+METRICS_PORT = 8080
+"""KubeRay's own, on every pod; it asks for no token."""
 CONFIG_FOLDER = "/etc/plumbob"
 SCRIPT = "run.sh"
 SCRIPT_TEXT = f"""\
@@ -86,7 +99,9 @@ def render(config: AnyRun, options: Mapping[str, Any]) -> str:
 
 
 def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: str, ray_version: str) -> str:
-    """A ConfigMap with the configuration and its script, and the RayJob that runs them. Made again it resumes the run.
+    """A ConfigMap with the configuration and its script, who may reach its pods, and the RayJob that runs them.
+
+    Made again it resumes the run.
 
     Args:
         config: as `cluster.launchers.job_files.for_cluster` gives it.
@@ -110,7 +125,7 @@ def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: s
     given = ConfigMap(
         metadata=Metadata(name=f"{config.name}-config"), data={CONFIG_FILE: as_yaml(config), SCRIPT: SCRIPT_TEXT}
     )
-    pods = Pods(image, config.storage.path, claim, kuberay)
+    pods = Pods(image, config.storage.path, claim, kuberay, config.name)
     cluster = RayCluster(
         ray_version=ray_version,
         enable_in_tree_autoscaling=None if autoscale is None else True,
@@ -141,8 +156,27 @@ def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: s
             ray_cluster_spec=cluster,
         ),
     )
-    documents = [as_dict(given), merged(as_dict(job), kuberay.overlay)]
+    policies = [as_dict(network_policy(config.name, kuberay.metrics_from))] if kuberay.network_policy else []
+    documents = [as_dict(given), *policies, merged(as_dict(job), kuberay.overlay)]
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def network_policy(name: str, metrics_from: Mapping[str, str]) -> NetworkPolicy:
+    """Ray listens on every address of a pod, and some ports ask for no token: its own pods alone reach all of them.
+
+    Args:
+        name: of the run.
+        metrics_from: labels of the namespaces that may read the metrics; none may where there are no labels.
+    """
+    own = LabelSelector(match_labels={RUN_LABEL: name})
+    rules = [
+        IngressRule(from_=(Peer(pod_selector=own),)),
+        IngressRule(ports=tuple(PortNumber(port=port) for port in WITH_TOKEN)),
+    ]
+    if metrics_from:
+        readers = Peer(namespace_selector=LabelSelector(match_labels=dict(metrics_from)))
+        rules.append(IngressRule(from_=(readers,), ports=(PortNumber(port=METRICS_PORT),)))
+    return NetworkPolicy(metadata=Metadata(name=name), spec=PolicySpec(pod_selector=own, ingress=tuple(rules)))
 
 
 def autoscale_of(config: AnyRun) -> AutoscaleSettings | None:
@@ -166,10 +200,11 @@ class Pods:
 
     Args:
         path: where the claim is mounted.
+        name: of the run.
     """
 
-    def __init__(self, image: str, path: str, claim: str, kuberay: KubeRaySettings) -> None:
-        self._image, self._kuberay = image, kuberay
+    def __init__(self, image: str, path: str, claim: str, kuberay: KubeRaySettings, name: str) -> None:
+        self._image, self._kuberay, self._name = image, kuberay, name
         storage = Volume(name="storage", persistent_volume_claim=Claim(claim_name=claim))
         further = {mount: volume_of(f"volume-{n}", source) for n, (mount, source) in enumerate(kuberay.volumes.items())}
         self._volumes = {path: storage} | further
@@ -200,7 +235,8 @@ class Pods:
             resources=self._resources(size),
             volume_mounts=tuple(VolumeMount(name=volume.name, mount_path=path) for path, volume in volumes.items()),
         )
-        return PodTemplate(spec=self._spec(container, volumes, has_gpus=size.gpus > 0))
+        spec = self._spec(container, volumes, has_gpus=size.gpus > 0)
+        return PodTemplate(metadata=PodLabels(labels={RUN_LABEL: self._name}), spec=spec)
 
     def _resources(self, size: ResourceAmount) -> Resources:
         mib = math.ceil((size.gib + OBJECT_STORE_GIB + RAY_GIB) * 1024)

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -99,7 +99,12 @@ class PodSpec(_Fields):
     restart_policy: Literal["Never"] | None = None
 
 
+class PodLabels(_Fields):
+    labels: dict[str, str]
+
+
 class PodTemplate(_Fields):
+    metadata: PodLabels | None = None
     spec: PodSpec
 
 
@@ -153,6 +158,45 @@ class ConfigMap(_Fields):
     kind: Literal["ConfigMap"] = "ConfigMap"
     metadata: Metadata
     data: dict[str, str]
+
+
+class LabelSelector(_Fields):
+    match_labels: dict[str, str]
+
+
+class Peer(_Fields):
+    """Pods by their labels in the policy's own namespace, or all of the namespaces that have some labels."""
+
+    pod_selector: LabelSelector | None = None
+    namespace_selector: LabelSelector | None = None
+
+
+class PortNumber(_Fields):
+    """Of TCP."""
+
+    port: int
+
+
+class IngressRule(_Fields):
+    """From any of the peers, or from anywhere; to any of the ports, or to all."""
+
+    from_: tuple[Peer, ...] | None = Field(None, alias="from")
+    ports: tuple[PortNumber, ...] | None = None
+
+
+class PolicySpec(_Fields):
+    """What is in no rule reaches none of the pods."""
+
+    pod_selector: LabelSelector
+    policy_types: tuple[Literal["Ingress"]] = ("Ingress",)
+    ingress: tuple[IngressRule, ...]
+
+
+class NetworkPolicy(_Fields):
+    api_version: Literal["networking.k8s.io/v1"] = "networking.k8s.io/v1"
+    kind: Literal["NetworkPolicy"] = "NetworkPolicy"
+    metadata: Metadata
+    spec: PolicySpec
 
 
 def as_dict(document: BaseModel) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from plumbob.cluster.workers.worker import Worker
 from plumbob.core.disk_errors import naming_final
 from plumbob.core.garbage import uncollected
+from plumbob.core.hidden_package import uncompiled
 
 if TYPE_CHECKING:
     from plumbob.configs.runs import LearnerRun
@@ -40,7 +41,7 @@ class LearnerWorker(Worker):
 
     def join(self, rank: "Rank") -> None:
         self._check_host()
-        with uncollected():
+        with uncollected(), uncompiled():
             import torch
 
             from plumbob.trainers.learner.engine import join_group
@@ -49,7 +50,7 @@ class LearnerWorker(Worker):
         join_group(rank, torch.cuda.is_available())
 
     def build(self, run: "LearnerRun") -> None:
-        with uncollected():
+        with uncollected(), uncompiled():
             from plumbob.trainers.build import build_learner, models_of
             from plumbob.trainers.learner.ranks.own_rows import OwnRows
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbob.cluster.workers.worker import NO_SOURCES, Worker
 from plumbob.core.garbage import uncollected
+from plumbob.core.hidden_package import uncompiled
 from plumbob.models.adapter import Adapter, PolicyWeights
 from plumbob.rollout.rollout_records import Rollout, SampleRequest
 
@@ -29,7 +30,7 @@ class RolloutWorker(Worker):
             sources: the environment's -> digest of its source on the driver's host.
         """
         self._check_host((spec.model.name, spec.tokenizer), sources)
-        with uncollected():
+        with uncollected(), uncompiled():
             from plumbob.rollout.episodes.episode_sampler import with_environment
             from plumbob.rollout.samplers.open_sampler import open_sampler
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from plumbob.cluster.workers.worker import NO_SOURCES, Worker
 from plumbob.core.garbage import uncollected
+from plumbob.core.hidden_package import uncompiled
 from plumbob.reward.scorer import Score, ScoreRequest, with_texts
 from plumbob.rollout.rollout_records import Rollout
 
@@ -30,7 +31,7 @@ class ScorerWorker(Worker):
             folder: where answers that were paid for are kept, for all scorers; None keeps them with this one.
         """
         self._check_host((model.name for model in reward.models), sources)
-        with uncollected():
+        with uncollected(), uncompiled():
             import torch
 
             from plumbob.reward.open_scorer import open_scorer

@@ -82,6 +82,11 @@ class KubeRaySettings(Settings):
     """Number of that user's group."""
     fs_group: UserId | None = None
     """Group to which mounted volumes belong, so that a user who is not root can write to the claim."""
+    network_policy: bool = True
+    """A NetworkPolicy by which nobody but the run's own pods reaches ports of theirs that ask for no token."""
+    metrics_from: dict[str, str] = Field(default_factory=dict)
+    """Labels of the namespaces that may read Ray's metrics all the same, such as kubernetes.io/metadata.name:
+    monitoring."""
     queue: ObjectName | None = None
     """Kueue's local queue."""
     labels: dict[str, str] = Field(default_factory=dict)

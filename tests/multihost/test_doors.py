@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plumbob.cluster.calls import wait_until
-from tests.multihost.hosts import PLUMBOB, Hosts, SimulatedHost, missing
+from tests.multihost.hosts import BOOT_S, PLUMBOB, PYTHON, Hosts, SimulatedHost, missing
 from tests.multihost.inputs import write_inputs
 from tests.support.host_requirements import cannot
 from tests.support.listening_sockets import ListeningSocket, listening
@@ -71,3 +71,44 @@ def _seen_until_it_learns(host: SimulatedHost, run: subprocess.Popen[str], metri
 
     assert wait_until(has_learnt, RUN_S), sorted(seen)
     return seen
+
+
+def test_of_a_cluster_ray_itself_listens_as_the_documents_say(tmp_path: Path) -> None:
+    """docs/cluster.md has the table, and that nothing binds Ray to one address: this fails with a release that does so.
+
+    Of the host's addresses 127.0.0.1 and the one by which it was started are two; `::` and `0.0.0.0` are all.
+    """
+    lacking = missing()
+    if lacking:
+        cannot(lacking)
+    (tmp_path / "shared").mkdir()
+    with Hosts(1, tmp_path / "shared", tmp_path) as hosts:
+        hosts.start_ray(num_cpus=1, with_dashboard=True)
+        work = "import ray; ray.init('auto'); ray.get(ray.remote(lambda: 1).remote()); input()"
+        driver = hosts.head.popen([str(PYTHON), "-c", work], stdin=subprocess.PIPE)
+        try:
+            doors: set[ListeningSocket] = set()
+
+            def all_listen() -> bool:
+                doors.clear()
+                doors.update(listening(hosts.head.processes()))
+                are_there = {"gcs_server", "raylet", "ray::IDLE"} <= {title(each) for each in doors}
+                return are_there and {6379, 8265, 10001, 52365} <= {each.port for each in doors}
+
+            assert wait_until(all_listen, BOOT_S), sorted(doors)
+        finally:
+            driver.kill()
+            driver.communicate()
+    own = hosts.head.address
+    of_port = {port: {each.address for each in doors if each.port == port} for port in (6379, 8265, 10001, 52365)}
+    both = {"127.0.0.1", own}
+    assert of_port == {6379: {"::"}, 8265: {own}, 10001: both, 52365: both}
+    of_process = {name: {each.address for each in doors if title(each) == name} for name in map(title, doors)}
+    assert of_process["raylet"] == of_process["ray::IDLE"] == {"::"}
+    # The agents: what asks for the token by HTTP, what raylet and workers say, and the metrics.
+    assert of_process["ray::DashboardAgent"] == {*both, "::", "0.0.0.0"}
+    assert of_process["ray::RuntimeEnvAgent"] == {own}
+
+
+def title(door: ListeningSocket) -> str:
+    return Path(door.name).name.partition(" ")[0]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import ray
 
 from plumbob.cluster.connection import QUIET
+from plumbob.cluster.private_ray import with_workers_alone
 
 
 @contextmanager
@@ -14,6 +15,7 @@ def ray_of_one_cpu() -> Iterator[None]:
     """A private Ray cluster of one CPU in this process."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
-    ray.init(address="local", num_cpus=1, include_dashboard=False, **QUIET)
+    with with_workers_alone():
+        ray.init(address="local", num_cpus=1, include_dashboard=False, **QUIET)
     yield
     ray.shutdown()

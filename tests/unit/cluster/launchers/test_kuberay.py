@@ -53,8 +53,12 @@ AUTOSCALED = ["rollout.num_workers=2", "rollout.num_gpus=1", "rollout.autoscale=
 
 def documents(run: AnyRun) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ConfigMap and the RayJob, read back from the text."""
-    settings, job = yaml.safe_load_all(manifest(run, resource_needs(run), "registry/plumbob:1", "shared", "2.60.0"))
+    settings, *_, job = all_documents(run)
     return settings, job
+
+
+def all_documents(run: AnyRun) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(manifest(run, resource_needs(run), "registry/plumbob:1", "shared", "2.60.0")))
 
 
 def group(job: dict[str, Any], name: str) -> dict[str, Any]:
@@ -186,6 +190,34 @@ def test_every_setting_is_found_in_the_manifest() -> None:
         ]
 
 
+def test_who_reaches_the_pods() -> None:
+    """All of Ray's pods and no others have the label; whoever may speak to the head from elsewhere needs the token."""
+    monitoring = "cluster.kuberay.metrics_from={kubernetes.io/metadata.name: monitoring}"
+    _, policy, job = all_documents(online(*ONE_LEARNER_TWO_SAMPLERS, monitoring))
+    cluster, own = job["spec"]["rayClusterSpec"], {"plumbob-run": "align"}
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    assert [one["template"]["metadata"] for one in groups] == [{"labels": own}] * 4
+    assert "metadata" not in job["spec"]["submitterPodTemplate"]
+    metrics = {
+        "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        "ports": [{"port": 8080}],
+    }
+    ours, with_token = {"from": [{"podSelector": {"matchLabels": own}}]}, {"ports": [{"port": 8265}, {"port": 10001}]}
+    assert policy == {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "align"},
+        "spec": {
+            "podSelector": {"matchLabels": own},
+            "policyTypes": ["Ingress"],
+            "ingress": [ours, with_token, metrics],
+        },
+    }
+    _, closed, _ = all_documents(online(*ONE_LEARNER_TWO_SAMPLERS))
+    assert closed["spec"]["ingress"] == [ours, with_token]
+    assert len(all_documents(online(*ONE_LEARNER_TWO_SAMPLERS, "cluster.kuberay.network_policy=false"))) == 2
+
+
 def test_autoscaling_reaches_from_the_fewest_to_the_most_workers() -> None:
     _, job = documents(online(*AUTOSCALED))
     assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is True
@@ -278,8 +310,8 @@ def test_a_name_that_kubernetes_would_not_take(name: str) -> None:
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["submit", "ppo", *PPO, "storage.path=/shared/runs", "--render", "kuberay"]
     assert main([*command, "--image", "registry/plumbob:1", "--claim", "shared"]) == 0
-    settings, job = yaml.safe_load_all(capsys.readouterr().out)
-    assert (settings["kind"], job["kind"]) == ("ConfigMap", "RayJob")
+    settings, policy, job = yaml.safe_load_all(capsys.readouterr().out)
+    assert (settings["kind"], policy["kind"], job["kind"]) == ("ConfigMap", "NetworkPolicy", "RayJob")
     # Pods join one after another.
     sent = yaml.safe_load(settings["data"]["run.yaml"])["cluster"]
     assert sent["wait_s"] == 300 and "kuberay" not in sent
