@@ -75,6 +75,11 @@ def mixed_order(mixture: Mixture, epoch: int, seed: int) -> NDArray[np.int64]:
     return order
 
 
+def endless_mixture(mixture: Mixture, start: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Positions [start, start + count) of the endless row of a mixture's epochs. int64 [count]."""
+    return _positions(lambda epoch: mixed_order(mixture, epoch, seed), mixture.num_records, start, count)
+
+
 @dataclass(frozen=True)
 class EpochBatches:
     """Batches of record indices over a number of epochs, each found by its step alone.

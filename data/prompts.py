@@ -1,4 +1,4 @@
-"""Prompts: their names, their chat template, their token ids, and a cursor that gives each one once an epoch."""
+"""Prompts: their names, their chat template, their token ids, and a cursor over them, epoch after epoch."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumbob.core.errors import UserError
-from plumbob.data.epoch_order import endless_order
+from plumbob.data.epoch_order import Mixture, endless_mixture, endless_order
 from plumbob.data.records import Prompt
 from plumbob.data.texts.control_tokens import unmarked
 from plumbob.data.texts.tokenizer import Tokenizer
@@ -42,23 +42,29 @@ def encode_prompts(
 
 
 class PromptCursor:
-    """Gives prompts in a seeded order, each one once an epoch.
+    """Gives prompts in a seeded order: each one once an epoch, or by the weights of a mixture of files.
 
     Epochs follow one another without a gap: a batch that an epoch's rest does not fill takes from the next epoch's
-    order too, and may then hold a prompt twice, once for each epoch.
+    order too, and may then hold a prompt twice, once for each epoch. Of a mixture's small files a prompt may come
+    several times an epoch.
     """
 
-    def __init__(self, prompts: Sequence[EncodedPrompt], seed: int) -> None:
+    def __init__(self, prompts: Sequence[EncodedPrompt], seed: int, mixture: Mixture | None = None) -> None:
         if not prompts:
             raise ValueError("a cursor needs at least one prompt, given 0")
         self._prompts = tuple(prompts)
         self._seed = seed
+        self._mixture = mixture
         self._position = 0
-        names = "\n".join([str(seed), *(prompt.prompt_id for prompt in prompts)])
+        shares = [] if mixture is None else [str((mixture.sizes, mixture.weights))]
+        names = "\n".join([str(seed), *(prompt.prompt_id for prompt in prompts), *shares])
         self._fingerprint = hashlib.sha256(names.encode()).hexdigest()
 
     def next(self, count: int) -> list[EncodedPrompt]:
-        indices = endless_order(len(self._prompts), self._position, count, self._seed)
+        if self._mixture is None:
+            indices = endless_order(len(self._prompts), self._position, count, self._seed)
+        else:
+            indices = endless_mixture(self._mixture, self._position, count, self._seed)
         self._position += count
         return [self._prompts[index] for index in indices]
 
@@ -71,7 +77,7 @@ class PromptCursor:
         if state["fingerprint"] != self._fingerprint:
             raise UserError(
                 f"the prompts are not those that the run began with ({len(self._prompts)} prompts now): "
-                f"a run is resumed on the same file, limits, tokenizer, seed and version of Plumbob. Put them back, or "
-                f"start a new run"
+                f"a run is resumed on the same files, weights, limits, tokenizer, seed and version of Plumbob. Put "
+                f"them back, or start a new run"
             )
         self._position = int(state["position"])

@@ -8,7 +8,9 @@ from plumbob.configs.load_run import load_run, preset_names
 from plumbob.core.errors import UserError
 
 ONLINE = ["policy.model=sft", "reward.model=reward_model", "data.prompts=prompts.jsonl"]
-ONLINE_PRESETS = ("ppo", "grpo", "dr-grpo", "dapo", "gspo", "rloo", "reinforce-plus-plus", "raft", "online-dpo")
+ONLINE_PRESETS = (
+    *("ppo", "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce-plus-plus", "raft", "online-dpo"),
+)
 MUST_BE_GIVEN = {
     "pretrain": ["data.text=text.jsonl"],
     "pretrain-encoder": ["data.text=text.jsonl"],
@@ -23,15 +25,21 @@ MUST_BE_GIVEN = {
     "dpo": ["policy.model=sft", "data.pairs=pairs.jsonl"],
     "kto": ["policy.model=sft", "data.labelled=labelled.jsonl"],
 }
+OR_A_MIXTURE = "or data.mixture='{FILE: WEIGHT, FILE: WEIGHT}'"
 ONE_OF_SEVERAL = {
     **{(preset, "reward.model"): "reward.model is missing, and there are no reward.parts" for preset in ONLINE_PRESETS},
     ("distill", "teachers"): "learns from a teacher: give teachers='[{model: FOLDER}]'",
     ("reward", "data.pairs"): "one of data.pairs=FILE",
     **{
-        (preset, "data.demonstrations"): "give data.demonstrations=FILE, or data.mixture='{FILE: WEIGHT, FILE: WEIGHT}'"
-        for preset in ("sft", "qlora")
+        (preset, "data.demonstrations"): f"give data.demonstrations=FILE, {OR_A_MIXTURE}" for preset in ("sft", "qlora")
     },
-    ("dpo", "data.pairs"): "give data.pairs=FILE, or data.mixture='{FILE: WEIGHT, FILE: WEIGHT}'",
+    ("dpo", "data.pairs"): f"give data.pairs=FILE, {OR_A_MIXTURE}",
+    ("kto", "data.labelled"): f"give data.labelled=FILE, {OR_A_MIXTURE}",
+    **{
+        (preset, "data.prompts"): f"give data.prompts=FILE, {OR_A_MIXTURE}"
+        for preset, given in MUST_BE_GIVEN.items()
+        if "data.prompts=prompts.jsonl" in given
+    },
 }
 """The preset and the path for which there may be another instead, and what is said of that."""
 ON_PAIRS = ["data.pairs=pairs.jsonl"]

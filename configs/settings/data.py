@@ -208,20 +208,32 @@ class TokenizedPairDataSettings(LengthSettings, MixtureSettings, ReadingSettings
         return self.pairs
 
 
-class LabelledDataSettings(LengthSettings, SplittingSettings, ReadingSettings):
+class LabelledDataSettings(LengthSettings, MixtureSettings, ReadingSettings):
     """Responses that are each labelled good or bad."""
 
-    labelled: InputFile
+    one_file = "labelled"
+
+    labelled: InputFile | None = None
     """Prompts with a response that is good or bad."""
     heldout_labelled: InputFile | None = None
     """To measure on; None holds a share out."""
 
+    @property
+    def given_file(self) -> str | None:
+        return self.labelled
 
-class PromptDataSettings(PromptLengthSettings, SplittingSettings, ReadingSettings):
-    prompts: InputFile
+
+class PromptDataSettings(PromptLengthSettings, MixtureSettings, ReadingSettings):
+    one_file = "prompts"
+
+    prompts: InputFile | None = None
     """What the policy is asked."""
     heldout_prompts: InputFile | None = None
     """Kept apart for an evaluation; None holds a share out."""
+
+    @property
+    def given_file(self) -> str | None:
+        return self.prompts
 
 
 NumToyRecords = Annotated[int, Field(gt=0, le=1_000_000)]

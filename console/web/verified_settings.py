@@ -225,6 +225,12 @@ PROVEN = (
     ProvenSettings("ORPO", "weight 1, no reference", OF_LABELS, _pairs("orpo")),
     ProvenSettings("SimPO", "beta 1, margin 0.5, no reference", OF_LABELS, _pairs("simpo")),
     ProvenSettings("SPPO", "exact pairs", OF_LABELS, _pairs("sppo")),
+    ProvenSettings(
+        "iterated DPO",
+        "IPO's loss, two rounds of best against worst of 32 by one part; 12 of 40 responses are paired",
+        "where the pairs of its own responses lead",
+        {**_pairs("ipo", per_token=False), "data.rendered": True},
+    ),
     ProvenSettings("the reward model itself", "regression on the rewards", REWARDS, _reward("regression")),
     ProvenSettings("Bradley-Terry", "exact pairs, 13 responses", REWARDS, _reward("bradley-terry")),
     ProvenSettings(

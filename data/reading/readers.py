@@ -153,9 +153,10 @@ def read_prompts(
     """Prompts, each once, of a file of prompts or of any file above. UserError as above.
 
     Args:
-        keeps_rows: each prompt is to have its row, by the names of `data.columns` and else those of the file.
+        keeps_rows: each prompt is to have its row, by the names of `data.columns` and else those of the file. What is
+            asked is then the whole row: prompts that are alike, of other rows, are others.
         opening: makes the prompts, in place of what the rows have of them; None where the rows have them. RowError
-            where it cannot. An episode is of the whole row: prompts that are alike, of other rows, are others then.
+            where it cannot.
     """
 
     def prompt_in(fields: Fields, watched: RowRender) -> Prompt:
@@ -166,10 +167,9 @@ def read_prompts(
         return replace(make_prompt(text), opening=opening_digest(messages))
 
     def with_row(prompt: Prompt, row: dict[str, Any]) -> Prompt:
-        if opening is None:
-            return replace(prompt, row=row.get(PROMPT_ROW, row) if rules.rendered else row)
-        content = json.dumps([prompt.text, row], sort_keys=True, default=str)
-        return replace(prompt, row=row, prompt_id=prompt_id_of(content))
+        kept = row.get(PROMPT_ROW, row) if opening is None and rules.rendered else row
+        content = json.dumps([prompt.text, kept], sort_keys=True, default=str)
+        return replace(prompt, row=kept, prompt_id=prompt_id_of(content))
 
     seen: set[str] = set()
 
@@ -186,4 +186,12 @@ def read_prompts(
         num_learnt=lambda _: 0,
         with_row=with_row if keeps_rows else None,
     )
-    return read_records(path, rules, render, kind)
+    found = read_records(path, rules, render, kind)
+    num_again = len(found.records) - len({prompt.text for prompt in found.records})
+    if not num_again or opening is not None:
+        return found
+    note = (
+        f"{path}: {num_again} of {found.num_rows} rows have the prompt of an earlier row and differ from it in other "
+        f"columns: each row is asked by itself."
+    )
+    return replace(found, notes=(*found.notes, note))

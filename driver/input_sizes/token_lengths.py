@@ -8,10 +8,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from plumbob.configs.settings.data import DemonstrationDataSettings, LengthSettings, TokenizedPairDataSettings
+from plumbob.configs.settings.data import (
+    DemonstrationDataSettings,
+    LabelledDataSettings,
+    LengthSettings,
+    TokenizedPairDataSettings,
+)
+from plumbob.data.encoded_files import by_setting
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.tokenization import TokenSequence, TooLong
-from plumbob.trainers.offline.encoded_files import by_setting
 
 R = TypeVar("R")
 
@@ -123,7 +128,7 @@ def tokens_of_sequences(
 
 
 def tokens_of_files(
-    data: DemonstrationDataSettings | TokenizedPairDataSettings,
+    data: DemonstrationDataSettings | TokenizedPairDataSettings | LabelledDataSettings,
     train: Sequence[R],
     mixture: Mixture | None,
     dropped: Sequence[Sequence[TooLong]],
@@ -147,6 +152,11 @@ def tokens_of_prompts(
 ) -> InputTokens:
     part = _part("prompt", "data.max_prompt_tokens", max_prompt_tokens, list(map(len, prompts)), dropped)
     return InputTokens(setting, len(prompts), len(dropped), (part,) if len(part.lengths) else (), num_heldout)
+
+
+def asked_of(inputs: Sequence[InputTokens]) -> list[InputTokens]:
+    """Those that have the prompts which a policy is asked: one file, or each of a mixture."""
+    return [one for one in inputs if one.setting == "data.prompts" or one.setting.startswith("data.mixture=")]
 
 
 def tokens_of_blocks(setting: str, blocks: Sequence[TokenSequence], num_heldout: int = 0) -> InputTokens:

@@ -1,6 +1,6 @@
 """What a run's settings amount to, spelt out with its own numbers: records or prompts, batches, optimizer steps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from plumbob.configs.settings.models import NewBertSettings, NewLlamaSettings
 from plumbob.configs.settings.training import EpochSettings, EvaluationSettings, OnlineSettings
 from plumbob.configs.settings.workers import LearnerSettings, RolloutSettings
 from plumbob.driver.input_sizes.learner_rows import MicroBatchShape
-from plumbob.driver.input_sizes.token_lengths import InputTokens
+from plumbob.driver.input_sizes.token_lengths import asked_of
 from plumbob.driver.stages.stage import InputSizes
 
 
@@ -197,7 +197,7 @@ class _Arithmetic:
     def online(self, stage: str, online: OnlineSettings, rollout: RolloutSettings) -> OnlineArithmetic:
         return OnlineArithmetic(
             stage,
-            self.num_used("data.prompts"),
+            self.num_asked,
             online.num_steps,
             online.prompts_per_step,
             online.samples_per_prompt,
@@ -216,14 +216,16 @@ class _Arithmetic:
     def evaluation(
         self, settings: EvaluationSettings, rollout: RolloutSettings, of_heldout: bool = False
     ) -> EvaluationArithmetic:
-        there = next((one for one in self.sizes.inputs if one.setting == "data.prompts"), None)
-        known = None if there is None else there.num_heldout if of_heldout else there.num_used
+        there = asked_of(self.sizes.inputs)
+        known = sum(one.num_heldout for one in there) if of_heldout and there else self.num_asked
         num = settings.num_prompts if known is None else min(settings.num_prompts, known)
         return EvaluationArithmetic("eval", num, settings.samples_per_prompt, rollout.max_tokens)
 
-    def num_used(self, setting: str) -> int | None:
-        found: Mapping[str, InputTokens] = {one.setting: one for one in self.sizes.inputs}
-        return found[setting].num_used if setting in found else None
+    @property
+    def num_asked(self) -> int | None:
+        """Prompts of the input, of one file or several; None where it is not known yet."""
+        there = asked_of(self.sizes.inputs)
+        return sum(one.num_used for one in there) if there else None
 
 
 def _times(number: int, what: str) -> str:

@@ -13,6 +13,7 @@ from plumbob.configs.checks.objective_checks import check_gold_reward
 from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.rewards import RuleReward
 from plumbob.core.disk_errors import replace_text
+from plumbob.data.encoded_files import by_setting
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
 from plumbob.driver.input_sizes.token_lengths import tokens_of_prompts
 from plumbob.driver.stages.concurrent_start import run_concurrently
@@ -106,9 +107,14 @@ def prepare(run: OnlineRun, rule: Rule | None = None) -> PreparedStage:
 
 def _sizes(run: OnlineRun, data: OnlineInput) -> InputSizes:
     """Of the responses, at most: how long they become is not known."""
-    prompts = [prompt.ids for prompt in data.train]
-    of_file = tokens_of_prompts("data.prompts", prompts, data.dropped, run.data.max_prompt_tokens)
-    return InputSizes((of_file,), {run.stage: LearnerRows(max(map(len, prompts)) + run.rollout.max_tokens)})
+    inputs = tuple(
+        tokens_of_prompts(setting, [prompt.ids for prompt in prompts], left_out, run.data.max_prompt_tokens)
+        for (setting, prompts), left_out in zip(
+            by_setting(run.data, data.train, data.mixture), data.dropped, strict=True
+        )
+    )
+    longest = max(len(prompt.ids) for prompt in data.train)
+    return InputSizes(inputs, {run.stage: LearnerRows(longest + run.rollout.max_tokens)})
 
 
 def _start(

@@ -4,7 +4,7 @@ import numpy as np
 
 from plumbob.configs.runs import DpoRun, KtoRun
 from plumbob.driver.input_sizes.learner_rows import LearnerRows
-from plumbob.driver.input_sizes.token_lengths import tokens_of_files, tokens_of_sequences
+from plumbob.driver.input_sizes.token_lengths import tokens_of_files
 from plumbob.driver.stages.stage import InputSizes, PreparedStage, training_stage
 from plumbob.trainers.offline.dpo import DpoInput, prepare_dpo, run_dpo
 from plumbob.trainers.offline.kto import KtoInput, longest_mismatch, prepare_kto, run_kto
@@ -44,9 +44,9 @@ def prepare_labelled(run: KtoRun) -> PreparedStage:
 
 def _sizes_of_labelled(run: KtoRun, data: KtoInput) -> InputSizes:
     """The prompts with others' responses, by which the KL is estimated, are computed without gradients."""
-    sequences = [(one,) for one, _ in data.train]
-    of_file = tokens_of_sequences("data.labelled", sequences, data.dropped, run.data, len(data.heldout))
-    lengths = np.array([len(one.ids) for (one,) in sequences], dtype=np.int64)
+    num_heldout = len(data.heldout)
+    inputs = tokens_of_files(run.data, data.train, data.mixture, data.dropped, num_heldout, lambda one: one[:1])
+    lengths = np.array([len(one.ids) for one, _ in data.train], dtype=np.int64)
     longest = max(longest_mismatch(side) for side in (data.train, data.heldout) if side)
-    batches = epoch_batches(run.kto, len(data.train), run.seed)
-    return InputSizes((of_file,), {run.stage: LearnerRows(longest, lengths, batches)})
+    batches = epoch_batches(run.kto, len(data.train), run.seed, data.mixture)
+    return InputSizes(inputs, {run.stage: LearnerRows(longest, lengths, batches)})

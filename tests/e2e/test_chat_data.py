@@ -1,4 +1,4 @@
-"""Fine-tuning on conversations with all turns learnt, and on a mixture of files, also resumed."""
+"""Learning from conversations by all their turns; and from a mixture of files, by each kind of run, also resumed."""
 
 import json
 import signal
@@ -25,6 +25,13 @@ TEMPLATE = (
     "{% if add_generation_prompt %}assistant:\n{% endif %}"
 )
 BOUND_S = 240
+KEYS = {
+    "sft": ("prompt", "completion"),
+    "dpo": ("prompt", "chosen", "rejected"),
+    "kto": ("prompt", "completion", "label"),
+    "rloo": ("prompt",),
+}
+"""Kind of run -> what a row of its data has."""
 NAMED = ("prompt", "response")
 """What parts of a row are called."""
 
@@ -116,24 +123,60 @@ def test_pairs_that_part_early_are_compared_by_all_their_turns(stage: Stages, po
     assert line["metrics"]["loss"] == pytest.approx(np.log1p(np.exp(-margin)), abs=1e-4)
 
 
-def test_a_mixture_that_was_killed_ends_with_the_same_bytes(stage: Stages, policy: str, tmp_path: Path) -> None:
-    def demonstrations(name: str, number: int) -> Path:
-        rows = [{"prompt": f"{name} {place}?", "completion": " a red car"[: 3 + place]} for place in range(number)]
-        return write(tmp_path / f"{name}.jsonl", rows)
+ONLINE: dict[str, object] = {
+    **{"reward.parts": "[{kind: length, unit: characters, max: 12}]", "reward.num_cpus": 0.25},
+    **{"rollout.engine.kind": "transformers", "rollout.num_cpus": 0.25, "rollout.max_tokens": 6},
+    **{"online.num_steps": 4, "online.prompts_per_step": 5, "online.samples_per_prompt": 4},
+    **{"online.minibatch_size": 20, "online.learning_rate": 1e-2},
+}
+"""4 steps of 5 prompts: two epochs of the mixture."""
 
-    large, small = demonstrations("large", 8), demonstrations("small", 2)
-    given: dict[str, object] = {
-        **{"policy.model": policy, "data.mixture": f"{{{large}: 1, {small}: 1}}", "data.heldout_fraction": 0},
-        **{"sft.batch_size": 4, "sft.num_epochs": 2, "sft.save_every": 2, "sft.learning_rate": 1e-2},
+
+def of_epochs(section: str) -> dict[str, object]:
+    values = {"batch_size": 4, "num_epochs": 2, "save_every": 2, "learning_rate": 1e-2}
+    return {f"{section}.{name}": value for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [("sft", of_epochs("sft")), ("dpo", of_epochs("dpo")), ("kto", of_epochs("kto")), ("rloo", ONLINE)],
+    ids=["sft", "dpo", "kto", "rloo"],
+)
+def test_a_mixture_that_was_killed_ends_with_the_same_bytes(
+    stage: Stages, policy: str, tmp_path: Path, kind: str, given: dict[str, object]
+) -> None:
+    def records(name: str, number: int) -> Path:
+        rows: list[dict[str, Any]] = [
+            {
+                **{"prompt": f"{name} {place}?", "label": place % 2 == 0},
+                **dict.fromkeys(("completion", "chosen"), " a red car"[: 3 + place]),
+                "rejected": " four",
+            }
+            for place in range(number)
+        ]
+        return write(tmp_path / f"{name}.jsonl", [{key: row[key] for key in KEYS[kind]} for row in rows])
+
+    large, small = records("large", 8), records("small", 2)
+    mixed: dict[str, object] = {
+        "policy.model": policy,
+        "data.mixture": f"{{{large}: 1, {small}: 1}}",
+        "data.heldout_fraction": 0,
     }
-    whole = stage("sft-mixed", "sft", given)
-    notes = whole.summary["stages"]["sft"]["notes"]
+    whole = stage(f"{kind}-mixed", kind, mixed, given)
+    notes = whole.summary["stages"][kind]["notes"]
     assert f"5 of the 10 records of an epoch (50.0%) are of {small}: each of its 2 is used 2.5 times." in "".join(notes)
-    overrides = settings(stage.cluster, WORKERS, {"name": "sft-mixed-killed"}, given)
-    command = [sys.executable, "-m", "tests.support.die_at_step", "3", "sft", *overrides]
+    if kind == "rloo":
+        # Each epoch's 10 places are 2 steps of 5 prompts, of 4 responses each.
+        asked = [(step, row.prompt.split()[0]) for step, row in whole.journal]
+        assert [sum(name == "small" and step in epoch for step, name in asked) for epoch in ((1, 2), (3, 4))] == [
+            20,
+            20,
+        ]
+    overrides = settings(stage.cluster, WORKERS, {"name": f"{kind}-mixed-killed"}, mixed, given)
+    command = [sys.executable, "-m", "tests.support.die_at_step", "3", kind, *overrides]
     killed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=BOUND_S, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stdout.decode()
-    folder = stage.storage / "sft-mixed-killed"
+    folder = stage.storage / f"{kind}-mixed-killed"
     resumed = stage.resume(Left(folder))
     assert resumed.untimed == whole.untimed
     first, second = ((Path(left.policy) / WEIGHTS_FILE).read_bytes() for left in (whole, resumed))

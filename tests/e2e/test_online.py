@@ -61,7 +61,10 @@ def test_grpo_with_kl_in_the_loss_and_dynamic_sampling(stage: Stages, ppo_settin
 
 @pytest.mark.parametrize(
     ("preset", "group_size"),
-    [("rloo", 4), ("dr-grpo", 8), ("reinforce-plus-plus", 1), ("dapo", 8), ("gspo", 8), ("raft", 8), ("online-dpo", 4)],
+    [
+        *(("rloo", 4), ("dr-grpo", 8), ("reinforce-plus-plus", 1), ("dapo", 8), ("gspo", 8), ("cispo", 8)),
+        *(("raft", 8), ("online-dpo", 4)),
+    ],
 )
 def test_presets_without_a_critic_take_a_step(
     preset: str, group_size: int, stage: Stages, ppo_settings: dict[str, object]

@@ -5,6 +5,7 @@ import re
 import statistics
 import unicodedata
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -51,8 +52,8 @@ def total(parts: dict[str, float]) -> float:
     return sum(WEIGHTS[name] * value for name, value in parts.items()) if parts["length"] else 0.0
 
 
-@pytest.fixture(scope="module")
-def ruled(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
+@pytest.fixture(scope="module", params=["sum", "standardised"])
+def ruled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
     folder = tmp_path_factory.mktemp("ruled")
     rows = [
         {"prompt": f"the car has {number}", "checks": [{"kind": "without-letter", "letter": LETTERS[number % 4]}]}
@@ -60,7 +61,7 @@ def ruled(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
     ]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return stage(
-        "ruled",
+        f"ruled-{request.param}",
         "rloo",
         TRANSFORMERS,
         {"policy.model": write_policy(folder / "policy"), "policy.tuning.rank": 4},
@@ -71,6 +72,7 @@ def ruled(tmp_path_factory: pytest.TempPathFactory, stage: Stages) -> Left:
             "online.prompts_per_step": 8,
             "online.samples_per_prompt": 4,
             "online.minibatch_size": 16,
+            "online.combine_parts": request.param,
         },
     )
 
@@ -101,3 +103,27 @@ def test_the_metrics_have_each_parts_mean_and_spread(ruled: Left) -> None:
             assert metrics[f"reward_std/{name}"] == pytest.approx(statistics.pstdev(column))
             assert f"reward_failures/{name}" not in metrics
         assert metrics["policy_grad_norm"] > 0
+
+
+def places(name: str, group: Sequence[Mapping[str, float]]) -> list[float]:
+    """w (v - mean) / (std + eps) of a part, whose values are 0 where the gate stops a response."""
+    column = [parts[name] if parts["length"] else 0.0 for parts in group]
+    mean, std = statistics.fmean(column), statistics.stdev(column)
+    return [WEIGHTS[name] * (value - mean) / (std + 1e-4) for value in column]
+
+
+def test_what_is_learnt_from_is_the_sum_or_each_parts_place_in_its_group(ruled: Left) -> None:
+    is_sum = ruled.folder.name.endswith("sum")
+    groups = defaultdict(list)
+    for step, row in ruled.journal:
+        groups[step, row.group_id].append(row)
+    for rows in groups.values():
+        found = [values(row) for row in rows]
+        placed = {name: places(name, found) for name in WEIGHTS}
+        for number, (row, parts) in enumerate(zip(rows, found, strict=True)):
+            assert row.shaping is not None
+            steps = {step.name: step.value for step in row.shaping.steps if step.kind == "part"}
+            learnt = total(parts) if is_sum else sum(own[number] for own in placed.values())
+            if not is_sum:
+                assert steps == pytest.approx({name: own[number] for name, own in placed.items()}, abs=1e-5)
+            assert row.shaping.total == pytest.approx(learnt, abs=1e-5)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -150,6 +151,17 @@ def kl_grades(learners: Any, batch: Any, teachers: Tensor) -> Tensor:
     return own_logprobs(learners, batch) - own_logprobs(learners, replace(batch, teachers=teachers))
 
 
+def kl_of_two(own: Tensor, its: Tensor) -> tuple[Tensor, Tensor]:
+    kept = its >= its.topk(2).values[..., -1:]
+    return torch.where(kept, own.exp() * (own - its), 0.0).sum(-1), torch.zeros_like(own)
+
+
+def kl_of_two_grades(learners: Any, batch: Any, teachers: Tensor) -> Tensor:
+    """The same over the teacher's two likeliest tokens."""
+    with mock.patch(KL_TO, measured_as(kl_of_two)):
+        return kl_grades(learners, batch, teachers)
+
+
 def exchanged(run: OnlineRun, *arguments: Any) -> Tensor:
     numbers = teacher_numbers(run, *arguments)
     assert numbers is not None
@@ -176,6 +188,9 @@ BUGS: Mapping[str, Mapping[str, Bug]] = {
         "the teacher a token late": Bug(replaced=(GRADE, graded(late_grades))),
         "the log-ratio the other way around": Bug(replaced=(GRADE, graded(opposite_grades))),
         "the KL over the vocabulary as the advantage": Bug(replaced=(GRADE, graded(kl_grades))),
+        "the KL over the teacher's two likeliest tokens as the advantage": Bug(
+            replaced=(GRADE, graded(kl_of_two_grades))
+        ),
     },
 }
 

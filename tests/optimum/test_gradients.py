@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ from tests.optimum.online_gradients import enumerated_gradient, listed_counts, l
 from tests.optimum.planted import HONEST, Bug, Errors, errors_with
 from tests.optimum.ratio_bugs import LOSSES, RATIO_BUGS, with_online
 from tests.support.learner_ranks import Ranks
+from tests.unit.trainers.algorithms.test_advantages import left_out_by_mean_of_squares
 
 NUM_RESPONSES = 100
 """To each prompt."""
@@ -188,6 +190,53 @@ def test_each_row_has_the_enumerated_gradient_and_no_listed_bug_has(
 ) -> None:
     bugs = tuple(name for name in row.bug_targets if name not in RATIO_BUGS)
     one_rank.run(errors_of, tmp_path, row.size, row.settings(), bugs)[0].check()
+
+
+def left_out(rewards: Tensor, action_mask: Tensor, groups: Tensor, eps: float, _: Any = None) -> Tensor:
+    """Of each group without the response itself, its variance by mean of squares."""
+    returns = torch.where(action_mask, rewards, 0.0).sum(1)
+    advantages = torch.zeros_like(returns)
+    for group in groups.unique():
+        own = groups == group
+        advantages[own] = left_out_by_mean_of_squares(returns[own], eps)
+    return torch.where(action_mask, advantages[:, None], 0.0)
+
+
+def errors_where_all_but_one_are_good(folder: Path) -> Errors:
+    """GRPO on groups of which each response earns 0.95 but one, which is in its group once and earns nothing."""
+    problem = make_problem(Size(), 0, folder)
+    world = problem.world
+    run = run_of(problem, OnlineSettings(estimator=Grpo(), kl=FixedKl(coefficient=0.0), shaping=UNSHAPED))
+    learners = train_online(run, world, problem.rewards)
+    learners.save(folder)
+    counts = listed_counts(response_logprobs(world, learners.compute, "policy"), NUM_RESPONSES)
+    rewards = np.full_like(problem.rewards, 0.95)
+    for own, drawn in zip(rewards, counts, strict=True):
+        own[np.flatnonzero(drawn == 1)[0]] = 0.0
+    instance = replace(problem.instance(), rewards=rewards, beta=0.0)
+    by_logits = enumerated_gradient(run, instance, world, learners, counts.astype(float))
+    expected = pulled_back(world, learners, by_logits)
+    responses = listed_step(world, rewards, counts, learners, STEPS)
+
+    def error(bug: Bug, _: Path) -> float:
+        others = open_learner(run)
+        others.load(folder)
+        with bug.planted():
+            found = trainer_gradient(run, world, others, responses)
+        return relative_error(found, expected)
+
+    planted = Bug(replaced=("plumbob.trainers.algorithms.advantages.group_standardised", left_out))
+    name = "a variance by mean of squares"
+    return errors_with(error, {name: planted}, (name,), folder)
+
+
+def test_nearly_equal_rewards_have_the_enumerated_gradient_and_not_that_of_a_variance_by_mean_of_squares(
+    one_rank: Ranks, tmp_path: Path
+) -> None:
+    errors = one_rank.run(errors_where_all_but_one_are_good, tmp_path)[0]
+    errors.check()
+    # Rounding in place of a variance that is 0: the one bad response is pushed a hundred times as far, and more.
+    assert min(errors.planted.values()) > 100
 
 
 @pytest.mark.parametrize("kl", [IN_REWARD, K2_IN_LOSS], ids=["reward", "loss"])

@@ -61,6 +61,17 @@ def test_who_is_first_and_last_is_as_listed(group_size: int, returns: list[float
     assert found == pytest.approx(listed_mass(policy, np.array(returns), group_size), abs=1e-14)
 
 
+def test_what_is_drawn_and_not_ranked_is_passed_over_in_its_group() -> None:
+    # Of five responses the last two are not ranked: listed, a group's best and worst are those of the first three.
+    policy, returns = log_normalised(np.random.default_rng(7).normal(size=5)), np.array([0.3, -0.2, 0.9])
+    expected = np.zeros((3, 3))
+    for group in itertools.product(range(5), repeat=4):
+        ranked = sorted({response for response in group if response < 3}, key=lambda response: returns[response])
+        if len(ranked) > 1:
+            expected[ranked[-1], ranked[0]] += np.exp(policy[list(group)].sum())
+    assert pair_mass(policy[:3], returns, 4) == pytest.approx(expected, abs=1e-14)
+
+
 def test_the_best_of_n_has_the_mass_of_the_best_of_n() -> None:
     # F(y)^n - F_(y)^n, F the mass of what is no better; pi(y)^n of it in groups of one response alone.
     policy, n = log_normalised(np.random.default_rng(2).normal(size=6)), 5

@@ -17,7 +17,18 @@ from torch import Tensor
 
 from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import BestOfN, FixedKl, OnlineDpo
-from plumbob.configs.settings.offline_objectives import DpoLoss, IpoLoss
+from plumbob.configs.settings.offline_objectives import (
+    ConservativeDpoLoss,
+    DpoLoss,
+    FunctionLoss,
+    HingeLoss,
+    IpoLoss,
+    OrpoLoss,
+    PreferenceLoss,
+    RobustDpoLoss,
+    SimpoLoss,
+    SppoLoss,
+)
 from plumbob.configs.settings.training import OnlineSettings
 from plumbob.reward.scorer import Score
 from plumbob.trainers.algorithms.advantages import best_and_worst
@@ -27,7 +38,7 @@ from plumbob.trainers.online.objective import forward_actions
 from plumbob.trainers.online.objectives.ranked_responses import GroupRows, response_pairs
 from plumbob.verify.local_learner import OneRank, open_learner
 from plumbob.verify.optima.online_optima import step_gradient
-from plumbob.verify.optima.ranked_optima import dpo_pushes, ipo_pushes, kl_returns
+from plumbob.verify.optima.ranked_optima import kl_returns
 from plumbob.verify.optima.response_tree import Array, Instance
 from plumbob.verify.rows.online_rows import OnlineRow
 from plumbob.verify.rows.ranked_rows import ONLINE_IPO_ROW, RANKED_ROWS
@@ -36,6 +47,7 @@ from plumbob.verify.training.train_online import Draws, train_online
 from plumbob.verify.world.problem import Problem, Size, make_problem
 from plumbob.verify.world.tiny_world import TinyWorld, every_response, response_logprobs
 from tests.optimum.online_gradients import policy_of, trainer_gradient
+from tests.optimum.pair_gradients import pairs_gradient
 from tests.optimum.planted import Bug, Errors, errors_with
 from tests.optimum.ratio_bugs import with_online
 from tests.optimum.test_gradients import BUGS
@@ -207,15 +219,19 @@ def enumerated(run: OnlineRun, instance: Instance, world: TinyWorld, learners: O
         ones, by_response = np.ones((*policy.shape, 1)), run.online.loss_mean == "response"
         return step_gradient(instance, policy_of(world, learners), ones, wins.sum(2), by_response)
     assert isinstance(run.online.estimator, OnlineDpo)
-    log_ratios = policy - instance.reference
-    match run.online.estimator.loss:
-        case DpoLoss(beta=beta):
-            pushes = dpo_pushes(log_ratios, wins, beta)
-        case IpoLoss(tau=tau):
-            pushes = ipo_pushes(log_ratios, wins, tau)
-        case other:
-            raise AssertionError(f"no row has {other.kind}")
-    return by_logits(world, policy, pushes / wins.sum())
+    loss = run.online.estimator.loss
+    by_responses = np.stack(
+        [
+            own.sum() / wins.sum() * pairs_gradient(known(loss), own, *rows, world.tree.num_tokens)
+            for own, *rows in zip(wins, policy, instance.reference, strict=True)
+        ]
+    )
+    return by_logits(world, policy, by_responses)
+
+
+def known(loss: PreferenceLoss) -> PreferenceLoss:
+    """The loss that `SQUARED` writes down is IPO's."""
+    return IpoLoss(tau=0.4) if isinstance(loss, FunctionLoss) else loss
 
 
 def errors_of(folder: Path, size: Size, online: OnlineSettings, bugs: tuple[str, ...], are_whole: bool) -> Errors:
@@ -252,6 +268,34 @@ def test_each_row_has_the_enumerated_gradient_and_no_listed_bug_has(
     one_rank: Ranks, tmp_path: Path, row: OnlineRow
 ) -> None:
     one_rank.run(errors_of, tmp_path, row.size, row.settings(), tuple(row.bug_targets), False)[0].check()
+
+
+SQUARED = """
+def loss(chosen, rejected, ref_chosen, ref_rejected):
+    return ((chosen - ref_chosen) - (rejected - ref_rejected) - 1 / 0.8) ** 2
+"""
+OTHER_LOSSES = (
+    ConservativeDpoLoss(beta=0.4, flip_rate=0.1),
+    RobustDpoLoss(beta=0.4, flip_rate=0.1),
+    IpoLoss(tau=0.4, per_token=True),
+    HingeLoss(beta=0.4),
+    OrpoLoss(weight=1.0),
+    SimpoLoss(beta=1.0, margin=0.5),
+    SppoLoss(beta=0.4),
+    FunctionLoss(function="squared.py:loss"),
+)
+
+
+@pytest.mark.parametrize("loss", OTHER_LOSSES, ids=lambda loss: loss.kind)
+def test_online_dpo_has_the_enumerated_gradient_of_any_loss_of_pairs(
+    one_rank: Ranks, tmp_path: Path, loss: PreferenceLoss
+) -> None:
+    if isinstance(loss, FunctionLoss):
+        (tmp_path / "squared.py").write_text(SQUARED)
+        loss = FunctionLoss(function=f"{tmp_path}/{loss.function}")
+    online = ONLINE_IPO_ROW.settings().model_copy(update={"estimator": OnlineDpo(loss=loss)})
+    bugs = ("chosen and rejected exchanged", "any two of a group")
+    one_rank.run(errors_of, tmp_path, Size(depth=2), online, bugs, False)[0].check()
 
 
 @pytest.mark.parametrize("estimator", [BestOfN(), OnlineDpo(loss=IpoLoss(tau=0.4))], ids=lambda each: each.kind)

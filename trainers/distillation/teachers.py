@@ -73,7 +73,7 @@ def _check_names(run: OnlineRun, prompts: Sequence[EncodedPrompt]) -> None:
     without = [prompt for prompt in prompts if _name_in(prompt.row, run.teachers_by) not in names]
     if without:
         raise UserError(
-            f"{run.data.prompts}: {len(without):,} of {len(prompts):,} prompts have no teacher: teachers_by="
+            f"{', '.join(run.data.weights)}: {len(without):,} of {len(prompts):,} prompts have no teacher: teachers_by="
             f"{run.teachers_by} is {_name_in(without[0].row, run.teachers_by)!r} of {without[0].text[:80]!r}, and the "
             f"teachers are called {', '.join(names)}; fix these rows, or give a teacher of that name"
         )

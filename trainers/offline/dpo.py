@@ -15,6 +15,7 @@ from plumbob.configs.runs import DpoRun
 from plumbob.configs.settings.offline_objectives import REFERENCE_FREE, PreferenceLoss, reads_prompt
 from plumbob.data.batch import Batch
 from plumbob.data.dialogues import encode_dialogue_pairs
+from plumbob.data.encoded_files import by_setting, encode_files
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_dialogue_pairs
@@ -38,7 +39,6 @@ from plumbob.trainers.learner.learner_protocol import Learners, LossSum, LossTer
 from plumbob.trainers.metrics.heldout_pairs import MAX_PAIRS, RewardedPair, write_pairs
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
-from plumbob.trainers.offline.encoded_files import by_setting, encode_files
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import (
     Heldout,

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plumbob.configs.settings.data import MixtureSettings, SplittingSettings
+from plumbob.data.encoded_files import by_setting
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.record_digest import Inputs, digest_of
 from plumbob.trainers.forgetting.retention import RetainedText
-from plumbob.trainers.offline.encoded_files import by_setting
 
 
 def inputs_of(

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from plumbob.configs.runs import KtoRun
 from plumbob.configs.settings.training import KtoSettings
 from plumbob.data.batch import Batch
+from plumbob.data.encoded_files import by_setting, encode_files
+from plumbob.data.epoch_order import Mixture, mixed_order
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_labelled
 from plumbob.data.rendered_rows import RenderedRow, sequence_rows, sequence_texts
-from plumbob.data.splitting import hold_out
 from plumbob.data.texts.chat_text import chat_renderer
 from plumbob.data.tokenization import TokenBatch, TokenSequence, TooLong, collate, encode_labelled
 from plumbob.models.adapter import ModelRole
@@ -55,7 +56,8 @@ class KtoInput:
 
     Attributes:
         tokenizer: that made them; None is enough where nothing is held out.
-        dropped: those that are too long.
+        dropped: of each file, those that are too long.
+        mixture: how the files are weighted that `train` is of; None of one file.
     """
 
     train: tuple[Labelled, ...]
@@ -65,7 +67,8 @@ class KtoInput:
     retained: RetainedText | None = None
     rows: tuple[RenderedRow, ...] = ()
     tokenizer: Any = None
-    dropped: tuple[TooLong, ...] = ()
+    dropped: tuple[tuple[TooLong, ...], ...] = ()
+    mixture: Mixture | None = None
 
 
 @dataclass(frozen=True)
@@ -131,29 +134,33 @@ def prepare_kto(run: KtoRun) -> KtoInput:
     opened, data = open_tunable(run.policy, ROLES, run.learner), run.data
     tokenizer = opened.tokenizer
     render = chat_renderer(tokenizer)
-    split = hold_out(
-        lambda path: read_labelled(path, data, render),
-        data.labelled,
-        data.heldout_labelled,
-        lambda record: record.prompt,
+    files = encode_files(
         data,
         run.seed,
+        lambda path: read_labelled(path, data, render),
+        lambda record: record.prompt,
+        data.heldout_labelled,
+        lambda records, required: encode_labelled(tokenizer, records, data, required),
     )
-    train = encode_labelled(tokenizer, split.train, data)
-    heldout = encode_labelled(tokenizer, split.heldout, data, required=False)
-    longest = max(longest_mismatch(side) for side in (train.records, heldout.records) if side)
+    longest = max(longest_mismatch(side) for side in (files.train, files.heldout) if side)
     check_sequences(longest, opened.num_positions, LENGTH_KEYS)
-    check_heldout("kto", run.kto, len(heldout.records))
-    small = small_batch_notes("kto", run.kto, len(train.records), run.learner)
+    check_heldout("kto", run.kto, len(files.heldout))
+    small = small_batch_notes("kto", run.kto, len(files.train), run.learner)
     retained = prepare_retention(run.retention, opened)
-    notes = (
-        split.notes + train.notes + heldout.notes + small + balance_notes(train.records, run.kto) + notes_of(retained)
+    used = (
+        files.train if files.mixture is None else [files.train[row] for row in mixed_order(files.mixture, 0, run.seed)]
     )
-    label = "response, good" if train.records[0][1] else "response, bad"
-    rows = sequence_rows("data.labelled", tokenizer, [(one,) for one, _ in train.records], (label,)) + rows_of(retained)
-    return KtoInput(
-        train.records, heldout.records, tokenizer.pad_token_id, notes, retained, rows, tokenizer, train.dropped
+    notes = files.notes + small + balance_notes(used, run.kto) + notes_of(retained)
+    rows = tuple(
+        row
+        for setting, records in by_setting(data, files.train, files.mixture)
+        for row in sequence_rows(
+            setting, tokenizer, [(one,) for one, _ in records], (f"response, {'good' if records[0][1] else 'bad'}",)
+        )
     )
+    rows += rows_of(retained)
+    pad_id = tokenizer.pad_token_id
+    return KtoInput(files.train, files.heldout, pad_id, notes, retained, rows, tokenizer, files.dropped, files.mixture)
 
 
 def longest_mismatch(records: Sequence[Labelled]) -> int:
@@ -197,7 +204,7 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         desirable = np.array([desirable for _, desirable in rows])
         return KtoBatch(responses_of(records, index), desirable, reference(index), kl)
 
-    reference = reference_of(data.train, run.kto.num_epochs > 1)
+    reference = reference_of(data.train, run.kto.num_epochs > 1 or data.mixture is not None)
     heldout_reference = reference_of(data.heldout, True)  # Once on the way, and once for the file of its responses.
 
     def train_batch(index: NDArray[np.int64], step: int) -> KtoBatch:
@@ -214,7 +221,8 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
         batch_of=train_batch,
         tokens_of=lambda batch: num_tokens(batch.responses),
         heldout=Heldout(len(data.heldout), heldout_batch, lambda batch: float(batch.num_rows)),
-        inputs=inputs_of(run.data, "labelled", data.train, data.heldout, data.retained),
+        inputs=inputs_of(run.data, "labelled", data.train, data.heldout, data.retained, mixture=data.mixture),
+        mixture=data.mixture,
         retained=data.retained,
     )
     result = run_epochs(stage, learners, folder, log)

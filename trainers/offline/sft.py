@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from plumbob.configs.runs import SftRun
 from plumbob.configs.settings.tuning.soft_prompts import MultitaskPromptTuning
 from plumbob.data.dialogues import check_tasks_have_rows, encode_dialogues, task_reader
+from plumbob.data.encoded_files import by_setting, encode_files
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import LENGTH_KEYS, check_sequences
 from plumbob.data.reading.readers import read_dialogues
@@ -33,7 +34,6 @@ from plumbob.trainers.learner.learner_parts import LearnerParts, tuned_policy
 from plumbob.trainers.learner.learner_protocol import Learners, LossTerm
 from plumbob.trainers.metrics.metrics_log import MetricsLog
 from plumbob.trainers.metrics.stage_result import StageResult
-from plumbob.trainers.offline.encoded_files import by_setting, encode_files
 from plumbob.trainers.offline.input_digests import inputs_of
 from plumbob.trainers.offline.loop import Heldout, OfflineStage, check_heldout, run_epochs, small_batch_notes
 

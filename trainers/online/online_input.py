@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from plumbob.configs.runs import OnlineRun
 from plumbob.configs.settings.algorithms import Estimator, critic_of
+from plumbob.data.encoded_files import by_file, by_setting, encode_training
+from plumbob.data.epoch_order import Mixture
 from plumbob.data.length_checks import check_context
 from plumbob.data.prompts import EncodedPrompt, encode_prompts
 from plumbob.data.reading.readers import read_prompts
 from plumbob.data.rendered_rows import RenderedRow, prompt_rows
-from plumbob.data.splitting import hold_out
+from plumbob.data.splitting import hold_out_each
 from plumbob.data.texts.chat_text import Render, chat_renderer
 from plumbob.data.tokenization import TooLong
 from plumbob.models.adapter import ModelRole
@@ -34,7 +36,8 @@ class OnlineInput:
 
     Attributes:
         rows: one of each input as the model sees it.
-        dropped: prompts that are too long.
+        dropped: of each file, prompts that are too long.
+        mixture: how the files are weighted that `train` is of; None of one file.
     """
 
     train: tuple[EncodedPrompt, ...]
@@ -43,7 +46,8 @@ class OnlineInput:
     retained: RetainedText | None = None
     replayed: PackedText | None = None
     rows: tuple[RenderedRow, ...] = ()
-    dropped: tuple[TooLong, ...] = ()
+    dropped: tuple[tuple[TooLong, ...], ...] = ()
+    mixture: Mixture | None = None
 
 
 def open_trainable_policy(run: OnlineRun) -> OpenedPolicy:
@@ -64,35 +68,45 @@ def prepare_online(run: OnlineRun, opened: OpenedPolicy, scored: Sequence[Reward
     """
     data, tokenizer = run.data, opened.tokenizer
     render: Render = chat_renderer(tokenizer)
-    for prompts in scored:
-        render = prompts.beside(render)
+    for reader in scored:
+        render = reader.beside(render)
     rewards = [group.reward for group in (run.reward, run.gold_reward) if group is not None]
     has_rows = run.rollout.environment is not None or run.teachers_by is not None
     reads_rows = has_rows or any(reward.reads_rows for reward in rewards)
     with openings_of(run.rollout.environment, run.seed) as opening:
-        split = hold_out(
+        split = hold_out_each(
             lambda path: read_prompts(path, data, render, reads_rows, opening),
-            data.prompts,
+            tuple(data.weights),
             data.heldout_prompts,
             # Of an environment many rows may open alike: each is a prompt of its own.
             lambda prompt: prompt.text if run.rollout.environment is None else prompt.prompt_id,
             data,
             run.seed,
         )
-    train = encode_prompts(tokenizer, split.train, data.max_prompt_tokens)
-    check_rows(rewards, train.records, data.prompts)
-    longest = max(len(prompt.ids) for prompt in train.records)
+    files = encode_training(data, split, lambda prompts: encode_prompts(tokenizer, prompts, data.max_prompt_tokens))
+    for path, prompts in by_file(data, files.train, files.mixture):
+        check_rows(rewards, prompts, path)
+    longest = max(len(prompt.ids) for prompt in files.train)
     check_context(longest, run.rollout.max_tokens, opened.num_positions)
-    taught = prepare_teachers(run, opened, train.records)
+    taught = prepare_teachers(run, opened, files.train)
     retained = prepare_retention(run.retention, opened)
     replayed = prepare_replay(run.replay, opened)
-    texts = [prompt.text for prompt in train.records]
-    mismatch_notes = tuple(note for prompts in scored for note in prompts.notes(texts))
-    notes = split.notes + train.notes + mismatch_notes + taught + notes_of(retained, replayed)
-    as_scored = [part for prompts in scored for part in prompts.parts(texts[0])]
-    rows = prompt_rows("data.prompts", tokenizer, [one.ids for one in train.records], as_scored)
+    texts = [prompt.text for prompt in files.train]
+    mismatch_notes = tuple(note for reader in scored for note in reader.notes(texts))
+    notes = files.notes + mismatch_notes + taught + notes_of(retained, replayed)
+    rows = tuple(
+        row
+        for setting, prompts in by_setting(data, files.train, files.mixture)
+        for row in prompt_rows(
+            setting,
+            tokenizer,
+            [one.ids for one in prompts],
+            [part for reader in scored for part in reader.parts(prompts[0].text)],
+        )
+    )
     rows += rows_of(retained, replayed)
-    return OnlineInput(train.records, tokenizer.pad_token_id, notes, retained, replayed, rows, train.dropped)
+    pad_id = tokenizer.pad_token_id
+    return OnlineInput(files.train, pad_id, notes, retained, replayed, rows, files.dropped, files.mixture)
 
 
 def roles_of(estimator: Estimator) -> tuple[ModelRole, ...]:

@@ -54,7 +54,7 @@ class OnlineState:
     def __init__(self, run: OnlineRun, data: OnlineInput) -> None:
         self.step = 0
         self.kl_coefficient = initial_coefficient(run.online.kl)
-        self.cursor = PromptCursor(data.train, run.seed)
+        self.cursor = PromptCursor(data.train, run.seed, data.mixture)
         self.ledger = SampleLedger()
         self.trusts_sampler = run.online.old_logprobs == "sampler" and run.online.max_staleness == 0
         self.replayed = data.replayed

@@ -22,20 +22,22 @@ def pair_mass(policy: Array, returns: Array, group_size: int) -> Array:
     ends: F[j..i]^n - F(j..i]^n - F[j..i)^n + F(j..i)^n. Of equal returns each is first by its share of their mass.
 
     Args:
-        policy: log-probs of the responses to one prompt, [K].
+        policy: log-probs of the responses to one prompt that are ranked, [K]; what is left to 1 is drawn too, and is
+            not ranked: it lies in every interval.
         returns: by which they are ranked, [K].
     """
     levels, level = np.unique(returns, return_inverse=True)
     probs = np.exp(policy)
     mass = np.bincount(level, weights=probs)
+    unranked = max(0.0, 1.0 - float(probs.sum()))
     below = np.concatenate([[0.0], np.cumsum(mass)])
     upto, start = below[1:, None], below[None, :-1]  # Of the best's level, and before the worst's.
     inside = below[:-1, None] - below[None, 1:]
     both_ends = (
-        (upto - start) ** group_size
-        - (upto - below[None, 1:]) ** group_size
-        - (below[:-1, None] - start) ** group_size
-        + np.maximum(inside, 0.0) ** group_size
+        (upto - start + unranked) ** group_size
+        - (upto - below[None, 1:] + unranked) ** group_size
+        - (below[:-1, None] - start + unranked) ** group_size
+        + (np.maximum(inside, 0.0) + unranked) ** group_size
     )
     ranks = np.arange(len(levels))
     of_levels = np.where(ranks[:, None] > ranks[None, :], both_ends, 0.0)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from plumbob.verify.rows.bug_shift import Moved
 from plumbob.verify.rows.distillation_rows import DISTILLATION_ROWS
+from plumbob.verify.rows.iterated_row import IteratedRow
 from plumbob.verify.rows.offline_rows import OFFLINE_ROWS
 from plumbob.verify.rows.online_rows import ONLINE_ROWS, FitRow
 from plumbob.verify.rows.ranked_rows import RANKED_ROWS
@@ -42,6 +43,7 @@ ALL_ROWS: tuple[FitRow | VerifyRow, ...] = (
     *DISTILLATION_ROWS,
     *RANKED_ROWS,
     *OFFLINE_ROWS,
+    IteratedRow(),
     *REWARD_ROWS,
     WholeSystemRow(),
 )

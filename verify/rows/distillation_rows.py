@@ -174,6 +174,7 @@ OF_WHOLE_KL: Mapping[str, LessonTarget | None] = {
 }
 OF_SAMPLED_TOKENS: Mapping[str, LessonTarget | None] = {
     "the KL over the vocabulary as the advantage": unmoved,
+    "the KL over the teacher's two likeliest tokens as the advantage": unmoved,
     "the log-ratio the other way around": None,
 }
 FULL_ROW = DistillationRow("distillation", "full KL, 40 responses", Distillation(), own_bugs=OF_WHOLE_KL)
@@ -187,7 +188,11 @@ RETURN_ROW = DistillationRow(
     "distillation",
     "sampled tokens and what follows (gamma 1), 40 responses",
     Distillation(form="sampled", gamma=1.0),
-    own_bugs={"the log-ratio the other way around": None},
+    own_bugs={
+        "the KL over the vocabulary as the advantage": None,
+        "the KL over the teacher's two likeliest tokens as the advantage": None,
+        "the log-ratio the other way around": None,
+    },
 )
 ROUTED_ROW = DistillationRow(
     "distillation",

@@ -34,13 +34,17 @@ def train_pairs(run: DpoRun, world: TinyWorld, counts: NDArray[np.int64], learne
 
     The records lie so that the trainer's own order of them, in its first epoch, is `evenly_ordered`.
     """
+    train_records(run, world, in_training_order(evenly_ordered(counts), run.seed), learners, folder)
+
+
+def train_records(
+    run: DpoRun, world: TinyWorld, records: Sequence[tuple[int, int, int]], learners: OneRank, folder: Path
+) -> None:
+    """The same on pairs (prompt, chosen, rejected), one after the other; the policy is written to `folder`/policy."""
     responses = sequences(world)
-    records = tuple(
-        (responses[p][chosen], responses[p][rejected])
-        for p, chosen, rejected in in_training_order(evenly_ordered(counts), run.seed)
-    )
+    pairs = tuple((responses[p][chosen], responses[p][rejected]) for p, chosen, rejected in records)
     with MetricsLog(folder, NullListener()) as log:
-        run_dpo(run, DpoInput(records, (), EOS, ()), learners, folder, log)
+        run_dpo(run, DpoInput(pairs, (), EOS, ()), learners, folder, log)
 
 
 def in_training_order(order: Sequence[T], seed: int) -> list[T]:

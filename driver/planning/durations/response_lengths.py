@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from plumbob.configs.settings.workers import RolloutSettings
-from plumbob.driver.input_sizes.token_lengths import InputTokens, TokenLengths
+from plumbob.driver.input_sizes.token_lengths import InputTokens, TokenLengths, asked_of
 
 LONGEST_SHARE = 0.99
 """Of such responses: what is sampled at once is as long as the longest of about a hundred."""
@@ -36,8 +38,8 @@ class ResponseLengths:
         """Of what is sampled; a response is cut at `rollout.max_tokens`."""
         assert self.rollout is not None, "what is sampled has a limit"
         most, shown = self.rollout.max_tokens, self._shown()
-        asked = self._part("prompt", "data.prompts")
-        prompt = 0.0 if asked is None else float(asked.lengths.mean())
+        asked = [part.lengths for one in asked_of(self.inputs) if (part := _named(one, "prompt")) is not None]
+        prompt = float(np.concatenate(asked).mean()) if asked else 0.0
         if shown is None:
             return ExpectedResponses(prompt, most, most)
         return ExpectedResponses(
@@ -70,9 +72,6 @@ class ResponseLengths:
             if part is not None:
                 return one.setting, part
         return None
-
-    def _part(self, name: str, setting: str) -> TokenLengths | None:
-        return next((_named(one, name) for one in self.inputs if one.setting == setting), None)
 
 
 def _named(one: InputTokens, name: str) -> TokenLengths | None:

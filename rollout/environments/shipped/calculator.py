@@ -1,6 +1,7 @@
 """Arithmetic with a calculator: the policy writes a calculation, is told the result, and answers (`Calculator`).
 
-A row has an `expression`, such as "37 * 46". Rows of prompts::
+A row has an `expression`, such as "37 * 46", and `tools` for the chat template. The environment asks the question, so
+that it is a user's turn. Rows of prompts::
 
     python -m plumbob.rollout.environments.shipped.calculator COUNT SEED [DIGITS] > prompts.jsonl
 """
@@ -140,7 +141,7 @@ def rows(count: int, seed: int, digits: int = 3) -> Iterator[dict[str, Any]]:
         expression = f"{rng.randrange(low, 10 * low)} {rng.choice('*+-')} {rng.randrange(low, 10 * low)}"
         if expression not in made:
             made.add(expression)
-            yield {"prompt": question(expression), "expression": expression, "tools": [TOOL]}
+            yield {"expression": expression, "tools": [TOOL]}
     raise ValueError(f"there are not {count} different rows of {digits} digits")
 
 

@@ -78,9 +78,9 @@ def attribute_in(question: str) -> Attribute | None:
 
 
 def rows(num_cars: int = len(NAMES)) -> Iterator[dict[str, Any]]:
-    """One for each car, all with the same prompt."""
+    """One for each car; the environment asks them all the same."""
     for car in NAMES[:num_cars]:
-        yield {"prompt": PROMPT, "car": car}
+        yield {"car": car}
 
 
 if __name__ == "__main__":

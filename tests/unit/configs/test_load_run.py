@@ -259,10 +259,10 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, message: str
 
 def test_unknown_presets_and_files_name_what_there_is() -> None:
     assert errors("pop")[0].startswith(
-        "pop: unknown preset; did you mean ppo? presets: calculator, dapo, distill, dpo, "
+        "pop: unknown preset; did you mean ppo? presets: calculator, cispo, dapo, distill, dpo, "
     )
     assert errors("nowhere/ppo.yaml")[0].startswith(
-        "nowhere/ppo.yaml: there is no such file; presets: calculator, dapo, distill, dpo, "
+        "nowhere/ppo.yaml: there is no such file; presets: calculator, cispo, dapo, distill, dpo, "
     )
 
 

@@ -24,6 +24,7 @@ def setting_error(config: str, *overrides: str) -> str:
         ("dr-grpo", "dr-grpo"),
         ("dapo", "grpo"),
         ("gspo", "grpo"),
+        ("cispo", "grpo"),
         ("rloo", "rloo"),
         ("reinforce-plus-plus", "reinforce++"),
     ],

@@ -28,8 +28,8 @@ FILES = {
     "sft": {"data.demonstrations", "data.heldout_demonstrations", "data.mixture", RETAINED, REPLAYED},
     "reward": {f"data.{side}{name}" for side in ("", "heldout_") for name in ("pairs", "rankings", "scores")},
     "dpo": {"data.pairs", "data.heldout_pairs", "data.mixture", RETAINED},
-    "kto": {"data.labelled", "data.heldout_labelled", RETAINED},
-    "online": {"data.prompts", "data.heldout_prompts", RETAINED, REPLAYED},
+    "kto": {"data.labelled", "data.heldout_labelled", "data.mixture", RETAINED},
+    "online": {"data.prompts", "data.heldout_prompts", "data.mixture", RETAINED, REPLAYED},
     "eval": {"data.prompts", "data.pairs", "perplexity.text"},
     "pipeline": {"data.pairs", "data.heldout_pairs", "data.demonstrations", "data.prompts", "data.text"},
 }

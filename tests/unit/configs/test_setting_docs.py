@@ -34,7 +34,7 @@ def test_a_setting_has_its_type_bounds_default_and_meaning() -> None:
     (memory,) = of_key("gold_reward.memory_gib")
     assert (memory.default, memory.may_change, memory.runs) == (1.0, True, ("online",))
     assert memory.meaning.startswith("Main memory.")
-    (files,) = of_key("data.labelled", "kto")
+    (files,) = of_key("data.text", "pretrain")
     assert (files.type, files.is_required) == ("file (also a folder or a pattern of files)", True)
     (mixture,) = of_key("data.mixture", "sft")
     weight = "number above 0 and at most 1,000,000"

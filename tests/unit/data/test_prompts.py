@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from plumbob.core.errors import UserError
+from plumbob.data.epoch_order import Mixture
 from plumbob.data.prompts import EncodedPrompt, PromptCursor, encode_prompts
 from plumbob.data.records import RowError, make_prompt
 from plumbob.data.texts.chat_text import chat_renderer, plain_dialogue
@@ -62,6 +63,30 @@ def test_epochs_and_seeds_have_their_own_order() -> None:
     other = names(PromptCursor(prompts(40), seed=1).next(40))
     assert len({tuple(first), tuple(second), tuple(other)}) == 3
     assert sorted(first) == sorted(second) == sorted(other)
+
+
+def test_a_mixture_gives_each_file_its_share_and_goes_on_where_it_stood() -> None:
+    # 6 prompts in two files of 4 and 2, weights 1 and 2: of an epoch's 6 places 2 are of the first, 4 of the second.
+    mixture = Mixture((4, 2), (1.0, 2.0))
+    taken = names(PromptCursor(prompts(6), 3, mixture).next(12))
+    for epoch in (Counter(taken[:6]), Counter(taken[6:])):
+        assert epoch["id4"] == epoch["id5"] == 2 and sum(epoch[f"id{number}"] for number in range(4)) == 2
+    assert {name: taken.count(name) for name in ("id0", "id1", "id2", "id3")} == {f"id{n}": 1 for n in range(4)}
+    for position in (1, 5, 7):
+        cursor = PromptCursor(prompts(6), 3, mixture)
+        cursor.next(position)
+        state = json.dumps(cursor.state())
+        cursor.next(3)
+        resumed = PromptCursor(prompts(6), 3, mixture)
+        resumed.load_state(json.loads(state))
+        assert names(resumed.next(12 - position)) == taken[position:]
+
+
+@pytest.mark.parametrize("other", [None, Mixture((4, 1), (1.0, 2.5)), Mixture((3, 2), (1.0, 2.0))])
+def test_a_state_of_another_mixture_is_refused(other: Mixture | None) -> None:
+    state = PromptCursor(prompts(5), 0, Mixture((4, 1), (1.0, 2.0))).state()
+    with pytest.raises(UserError, match=r"not those that the run began with .*the same files, weights"):
+        PromptCursor(prompts(5), 0, other).load_state(state)
 
 
 @pytest.mark.parametrize(("count", "seed"), [(4, 0), (5, 1)])

@@ -192,7 +192,7 @@ def test_a_kind_of_file_is_known_in_capitals_too(tmp_path: Path, name: str) -> N
 
 
 def test_with_an_environment_prompts_are_told_apart_by_their_rows(tmp_path: Path) -> None:
-    """Games that begin alike and are others; a row that stands twice is one. Without one a prompt is its text."""
+    """Games that begin alike and are others; a row that stands twice is one."""
     games = [{"prompt": "Guess.", "car": car} for car in ("Tarnis", "Quillan", "Tarnis")]
     path = save(tmp_path, *games)
     played = read_prompts(path, RULES, render, keeps_rows=True, opening=lambda row: None)
@@ -201,5 +201,16 @@ def test_with_an_environment_prompts_are_told_apart_by_their_rows(tmp_path: Path
     opened = read_prompts(path, RULES, render, keeps_rows=True, opening=lambda row: [USER])
     assert [prompt.text for prompt in opened.records] == ["[user:Hi]"] * 2
     assert len({prompt.prompt_id for prompt in (*played.records, *opened.records)}) == 4
-    (alone,) = read_prompts(path, RULES, render, keeps_rows=True).records
-    assert alone.row["car"] == "Tarnis"
+
+
+def test_one_prompt_with_two_answers_is_asked_for_each(tmp_path: Path) -> None:
+    """Where rows go along; else a prompt is its text."""
+    asked = [{"prompt": "Name a car.", "answer": answer} for answer in ("Tarnis", "Quillan", "Tarnis")]
+    path = save(tmp_path, *asked)
+    kept = read_prompts(path, RULES, render, keeps_rows=True)
+    assert [prompt.row["answer"] for prompt in kept.records] == ["Tarnis", "Quillan"] and kept.num_duplicate == 1
+    assert len({prompt.prompt_id for prompt in kept.records}) == 2
+    (note,) = [note for note in kept.notes if "other columns" in note]
+    assert note.startswith(f"{path}: 1 of 3 rows have the prompt of an earlier row and differ from it")
+    (alone,) = read_prompts(path, RULES, render).records
+    assert alone.row == {}

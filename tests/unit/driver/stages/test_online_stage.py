@@ -66,6 +66,30 @@ def test_each_reward_model_is_asked_in_its_own_form(tmp_path: Path) -> None:
     assert note.startswith(f"gold_reward.model={gold}: nothing says in which form of dialogue it was trained")
 
 
+def test_prompts_of_several_files_are_shown_counted_and_checked_by_file(tmp_path: Path) -> None:
+    files = [tmp_path / "large.jsonl", tmp_path / "small.jsonl"]
+    for file, numbers in zip(files, (range(6), range(6, 8)), strict=True):
+        rows = [{"prompt": f"{number} + 1?", "answer": str(number + 1)} for number in numbers]
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    run = two_steps(tmp_path, write_policy(tmp_path / "policy"), files[0])
+    mixed = run.model_copy(
+        update={
+            "data": PromptDataSettings(mixture={str(file): 1.0 for file in files}, heldout_fraction=0),
+            "reward": ScorerSettings(parts=(NumericRule(column="answer"),)),
+        }
+    )
+    prepared = prepare(mixed)
+    shown = [(row.setting, row.num_records, row.parts[0].text) for row in prepared.rows]
+    assert shown == [(f"data.mixture={files[0]}", 6, "0 + 1?"), (f"data.mixture={files[1]}", 2, "6 + 1?")]
+    # 8 places of an epoch, half of them each file's.
+    assert any(f"4 of the 8 records of an epoch (50.0%) are of {files[1]}" in note for note in prepared.notes)
+    counted = [(one.setting, one.num_used) for one in prepared.sizes().inputs]
+    assert counted == [(f"data.mixture={files[0]}", 6), (f"data.mixture={files[1]}", 2)]
+    files[1].write_text('{"prompt": "6 + 1?"}\n')
+    with pytest.raises(UserError, match=rf"^{re.escape(str(files[1]))}: the reward cannot score responses to 1 of 1"):
+        prepare(mixed)
+
+
 def test_a_stage_is_called_as_it_was_begun_whatever_its_algorithm(tmp_path: Path) -> None:
     """An older run called every stage of online alignment `ppo`: resumed, it has that name in all that it leaves."""
     prompts = tmp_path / "prompts.jsonl"

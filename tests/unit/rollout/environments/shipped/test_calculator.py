@@ -1,15 +1,21 @@
 """Arithmetic with a calculator, by episodes made by hand."""
 
+import json
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plumbob.configs.settings.data import ReadingSettings
 from plumbob.configs.settings.programs.environments import EnvironmentSettings
+from plumbob.data.reading.readers import read_prompts
+from plumbob.data.texts.chat_text import chat_renderer
 from plumbob.rollout.environments.environment_host import EnvironmentHost
 from plumbob.rollout.environments.openings import openings_of
 from plumbob.rollout.environments.shipped.calculator import Calculator, answer_in, calculated, rows
 from tests.support.environments import replied, said
+from tests.support.public_templates import public_tokenizer
 
 SOURCE = "plumbob.rollout.environments.shipped.calculator:Calculator"
 ROW = {"expression": "37 * 46"}
@@ -93,7 +99,7 @@ def test_rows_are_different_and_decided_by_the_seed() -> None:
     for row in made:
         first, sign, second = row["expression"].split()
         assert sign in "*+-" and 100 <= int(first) <= 999 and 100 <= int(second) <= 999
-        assert row["prompt"] == f"What is {row['expression']}?" and row["tools"][0]["function"]["name"] == "calculator"
+        assert "prompt" not in row and row["tools"][0]["function"]["name"] == "calculator"
     with pytest.raises(ValueError, match="there are not 1000 different rows of 1 digits"):
         list(rows(1000, 0, 1))
 
@@ -103,7 +109,22 @@ def test_in_its_process() -> None:
     with openings_of(settings, 0) as opening:
         assert opening is not None
         assert opening(ROW) == [{"role": "user", "content": "What is 37 * 46?"}]
-        assert opening(next(rows(1, 0))) is None
+        assert opening({**ROW, "prompt": "37 * 46 ="}) is None
+
+
+def test_its_rows_are_asked_in_a_users_turn_that_knows_the_tool(tmp_path: Path) -> None:
+    """By Qwen's template; a row whose `prompt` is a text would stand as it is, without turns and tools."""
+    (row,) = rows(1, 0)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    render = chat_renderer(public_tokenizer("qwen3"))
+    with openings_of(EnvironmentSettings(source=SOURCE), 0) as opening:
+        (prompt,) = read_prompts(str(tmp_path / "rows.jsonl"), ReadingSettings(), render, True, opening).records
+    assert prompt.text.endswith(f"<|im_start|>user\nWhat is {row['expression']}?<|im_end|>\n<|im_start|>assistant\n")
+    assert '<tools>\n{"type": "function", "function": {"name": "calculator"' in prompt.text
+
+
+def test_it_answers_in_its_process() -> None:
+    settings = EnvironmentSettings(source=SOURCE, arguments={"role": "user"})
     host = EnvironmentHost(settings)
     episode = host.open(ROW, 0)
     assert replied(host, episode, "calculate(37 * 46)").messages == ({"role": "user", "content": "1702"},)

@@ -1,4 +1,4 @@
-"""Records of the one file that a stage learns from, or of several by mixture weights: read, split and encoded."""
+"""Records of the one file that a run learns from, or of several by mixture weights: read, split and encoded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from plumbob.configs.settings.data import MixtureSettings
 from plumbob.core.errors import UserError
 from plumbob.data.epoch_order import Mixture
 from plumbob.data.reading.row_sorting import ReadRecords
-from plumbob.data.splitting import hold_out_each
+from plumbob.data.splitting import SplitFiles, hold_out_each
 from plumbob.data.tokenization import EncodedRecords, TooLong
 
 R = TypeVar("R")
@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class EncodedFiles(Generic[T]):
-    """Both sides of the split.
+class TrainingFiles(Generic[T]):
+    """What is learnt from.
 
     Attributes:
         train: of one file after the other.
@@ -27,10 +27,16 @@ class EncodedFiles(Generic[T]):
     """
 
     train: tuple[T, ...]
-    heldout: tuple[T, ...]
     mixture: Mixture | None
     notes: tuple[str, ...]
     dropped: tuple[tuple[TooLong, ...], ...]
+
+
+@dataclass(frozen=True)
+class EncodedFiles(TrainingFiles[T]):
+    """Both sides of the split."""
+
+    heldout: tuple[T, ...]
 
 
 def encode_files(
@@ -50,34 +56,56 @@ def encode_files(
     Raises:
         UserError: a file cannot be read, nothing of it is left, or it has no slot in an epoch.
     """
-    files = data.weights
-    split = hold_out_each(read, tuple(files), heldout_path, key, data, seed)
-    encoded = [_encoded(path, len(files), part, encode) for path, part in zip(files, split.train, strict=True)]
+    split = hold_out_each(read, tuple(data.weights), heldout_path, key, data, seed)
+    files = encode_training(data, split, lambda records: encode(records, True))
     heldout = encode(split.heldout, False)
+    notes = files.notes + heldout.notes
+    return EncodedFiles(files.train, files.mixture, notes, files.dropped, heldout.records)
+
+
+def encode_training(
+    data: MixtureSettings, split: SplitFiles[R], encode: Callable[[Sequence[R]], EncodedRecords[T]]
+) -> TrainingFiles[T]:
+    """The training side of a split, encoded.
+
+    Args:
+        encode: records -> those that fit, of which there must be some.
+
+    Raises:
+        UserError: nothing of a file is left, or it has no place in an epoch.
+    """
+    files = data.weights
+    encoded = [_encoded(path, len(files), part, encode) for path, part in zip(files, split.train, strict=True)]
     train = tuple(record for part in encoded for record in part.records)
-    notes = split.notes + tuple(note for part in encoded for note in part.notes) + heldout.notes
+    notes = split.notes + tuple(note for part in encoded for note in part.notes)
     dropped = tuple(part.dropped for part in encoded)
     if not data.mixture:
-        return EncodedFiles(train, heldout.records, None, notes, dropped)
+        return TrainingFiles(train, None, notes, dropped)
     mixture = Mixture(tuple(len(part.records) for part in encoded), tuple(files.values()))
-    return EncodedFiles(train, heldout.records, mixture, notes + _mixture_notes(files, mixture), dropped)
+    return TrainingFiles(train, mixture, notes + _mixture_notes(files, mixture), dropped)
+
+
+def by_file(data: MixtureSettings, records: Sequence[T], mixture: Mixture | None) -> list[tuple[str, Sequence[T]]]:
+    """The training records of each file, by its path."""
+    parts = [records] if mixture is None else mixture.cut(records)
+    return list(zip(data.weights, parts, strict=True))
 
 
 def by_setting(data: MixtureSettings, records: Sequence[T], mixture: Mixture | None) -> list[tuple[str, Sequence[T]]]:
-    """The training records of each file, by what a person calls it: of several files the setting with the path."""
+    """The same by what a person calls each: of several files the setting with the path."""
     if mixture is None:
         return [(f"data.{data.one_file}", records)]
-    return [(f"data.mixture={path}", part) for path, part in zip(data.weights, mixture.cut(records), strict=True)]
+    return [(f"data.mixture={path}", part) for path, part in by_file(data, records, mixture)]
 
 
 def _encoded(
-    path: str, num_files: int, records: Sequence[R], encode: Callable[[Sequence[R], bool], EncodedRecords[T]]
+    path: str, num_files: int, records: Sequence[R], encode: Callable[[Sequence[R]], EncodedRecords[T]]
 ) -> EncodedRecords[T]:
     """What is reported of one file of several begins with its path."""
     if num_files == 1:
-        return encode(records, True)
+        return encode(records)
     try:
-        found = encode(records, True)
+        found = encode(records)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return replace(found, notes=tuple(f"{path}: {note}" for note in found.notes))
