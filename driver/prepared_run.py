@@ -21,7 +21,7 @@ from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext,
 from plumbob.reward.bias.bias_probe import BiasProbe
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.sinks.trackers import check_trackers
-from plumbob.trainers.metrics.stage_result import RunResult
+from plumbob.trainers.metrics.stage_result import FinishedStages
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class PreparedRun:
 
     notes: tuple[str, ...]
     rows: tuple[RenderedRow, ...]
-    body: Callable[[StageContext], RunResult]
+    body: Callable[[StageContext], FinishedStages]
     sizes: Callable[[], InputSizes] = InputSizes
 
-    def __call__(self, context: StageContext) -> RunResult:
+    def __call__(self, context: StageContext) -> FinishedStages:
         return self.body(context)
 
 
@@ -65,7 +65,7 @@ def _of_one_stage(prepared: PreparedStage) -> PreparedRun:
     return PreparedRun(
         prepared.notes,
         prepared.rows,
-        lambda context: RunResult({context.stage: run_stage(prepared, context)}),
+        lambda context: FinishedStages({context.stage: run_stage(prepared, context)}),
         prepared.sizes,
     )
 

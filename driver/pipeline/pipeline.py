@@ -50,7 +50,7 @@ from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import StageBody, StageContext, run_stage
 from plumbob.models.loading import open_policy
 from plumbob.reward.services.judge_answers import ANSWERS_FOLDER
-from plumbob.trainers.metrics.stage_result import RunResult, StageResult, StageSummary
+from plumbob.trainers.metrics.stage_result import FinishedStages, StageResult, StageSummary
 
 EVAL = "eval"
 """The last stage."""
@@ -188,7 +188,7 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
-class PipelineResult(RunResult):
+class PipelineResult(FinishedStages):
     """What the stages of a pipeline ended with, each as it left it.
 
     Attributes:

@@ -62,7 +62,7 @@ class StageSummary:
 
 
 @dataclass(frozen=True)
-class RunResult:
+class FinishedStages:
     """What the stages of a run came to, in the order in which they ran."""
 
     stages: Mapping[str, StageSummary]
