@@ -90,7 +90,7 @@ class LearnerGroup:
             refs = next(given, None)
             if refs is None:
                 return handle.on_rank.remote(function, common, next(left))
-            return handle.on_rank.remote(function, common, next(left), refs.places, *refs.parts)
+            return handle.on_rank.remote(function, common, next(left), refs.locations, *refs.parts)
 
         return self._compute(doing, call)
 

@@ -76,11 +76,11 @@ InputFile = Annotated[str, AfterValidator(usable_path), IsFile()]
 
 def usable_function(text: str) -> str:
     """The same text. Raises what pydantic tells as a wrong type where no function can be called so."""
-    place, _, name = text.rpartition(":")
-    if place.endswith(SOURCE_SUFFIX):
-        usable_path(place)
+    source, _, name = text.rpartition(":")
+    if source.endswith(SOURCE_SUFFIX):
+        usable_path(source)
     if not name.isidentifier() or not (
-        place.endswith(SOURCE_SUFFIX) or all(part.isidentifier() for part in place.split("."))
+        source.endswith(SOURCE_SUFFIX) or all(part.isidentifier() for part in source.split("."))
     ):
         raise PydanticCustomError("path", "file.py:function or package.module:function")
     return text

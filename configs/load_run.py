@@ -100,5 +100,5 @@ def _line(error: SettingError, source: Source) -> str:
     if not error.key:
         return error.text
     line = source.line_of(error.key)
-    place = {None: source.label, 0: "command line"}.get(line, f"{source.label}, line {line}")
-    return f"{place}: {error.key}: {error.text}"
+    where = {None: source.label, 0: "command line"}.get(line, f"{source.label}, line {line}")
+    return f"{where}: {error.key}: {error.text}"

@@ -48,8 +48,8 @@ def _absolute_file(path: str) -> str:
 
 def _absolute_function(function: str) -> str:
     """One in a file by the file's absolute path, one in a module as it is."""
-    place, _, name = function.rpartition(":")
-    return f"{_absolute_file(place)}:{name}" if place.endswith(SOURCE_SUFFIX) else function
+    source, _, name = function.rpartition(":")
+    return f"{_absolute_file(source)}:{name}" if source.endswith(SOURCE_SUFFIX) else function
 
 
 def absolute(base: str) -> str:

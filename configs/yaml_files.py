@@ -127,8 +127,8 @@ def _with_line(label: str, error: UserError) -> UserError:
     if not isinstance(cause, yaml.MarkedYAMLError):
         return error
     mark = cause.problem_mark or cause.context_mark
-    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return UserError(f"{label}{place}: this is not valid YAML: {cause.problem}")
+    position = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return UserError(f"{label}{position}: this is not valid YAML: {cause.problem}")
 
 
 def _text_of(path: Path) -> str:
@@ -173,8 +173,8 @@ def _lines(node: yaml.Node | None, prefix: str) -> dict[str, int]:
             keyed = [(f"{prefix}{number}", element, element) for number, element in enumerate(node.value)]
         case _:
             return lines
-    for key, place, value_node in keyed:
-        lines |= {key: place.start_mark.line + 1} | _lines(value_node, f"{key}.")
+    for key, position, value_node in keyed:
+        lines |= {key: position.start_mark.line + 1} | _lines(value_node, f"{key}.")
     return lines
 
 

@@ -54,7 +54,7 @@ def encode_files(
         encode: records, and whether there must be some that fit, -> those that do.
 
     Raises:
-        UserError: a file cannot be read, nothing of it is left, or it has no place in an epoch.
+        UserError: a file cannot be read, nothing of it is left, or it has no slot in an epoch.
     """
     split = hold_out_each(read, tuple(data.weights), heldout_path, key, data, seed)
     files = encode_training(data, split, lambda records: encode(records, True))
@@ -114,14 +114,14 @@ def _encoded(
 def _mixture_notes(files: Mapping[str, float], mixture: Mixture) -> tuple[str, ...]:
     """A sentence for each file. UserError where one has so little weight that none of its records would be used."""
     total, notes = mixture.num_records, []
-    for (path, weight), size, places in zip(files.items(), mixture.sizes, mixture.num_places, strict=True):
-        if not places:
+    for (path, weight), size, slots in zip(files.items(), mixture.sizes, mixture.num_slots, strict=True):
+        if not slots:
             raise UserError(
                 f"data.mixture: the weight {weight:g} of {path}, of {sum(files.values()):g} in all, gives it none of "
                 f"the {total:,} records of an epoch: raise it, or leave the file out"
             )
         notes.append(
-            f"data.mixture: {places:,} of the {total:,} records of an epoch ({places / total:.1%}) are of {path}: each "
-            f"of its {size:,} is used {places / size:.3g} times."
+            f"data.mixture: {slots:,} of the {total:,} records of an epoch ({slots / total:.1%}) are of {path}: each "
+            f"of its {size:,} is used {slots / size:.3g} times."
         )
     return tuple(notes)

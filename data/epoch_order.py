@@ -28,8 +28,8 @@ def endless_order(num_records: int, start: int, count: int, seed: int) -> NDArra
 class Mixture:
     """Records of several files, numbered one file after the other, each file with its share of every epoch.
 
-    An epoch has as many places as there are records, and each file the same number of them in every epoch. Which they
-    are the seed and the epoch's number decide. At its places a file's records come in an endless row of epochs of their
+    An epoch has as many slots as there are records, and each file the same number of them in every epoch. Which they
+    are the seed and the epoch's number decide. At its slots a file's records come in an endless row of epochs of their
     own, over all epochs of the run: none is used again before all of its file have been used as often.
 
     Attributes:
@@ -45,14 +45,14 @@ class Mixture:
         return sum(self.sizes)
 
     @cached_property
-    def num_places(self) -> tuple[int, ...]:
-        """Of each file: its share by weight, where that is no whole number the next lower one, and of the places that
+    def num_slots(self) -> tuple[int, ...]:
+        """Of each file: its share by weight, where that is no whole number the next lower one, and of the slots that
         are left one to each of the largest remainders (Hamilton's method)."""
         exact = np.array(self.weights) * (self.num_records / sum(self.weights))
-        places = np.floor(exact).astype(np.int64)
-        left = self.num_records - int(places.sum())
-        places[np.argsort(places - exact, kind="stable")[:left]] += 1
-        return tuple(places.tolist())
+        slots = np.floor(exact).astype(np.int64)
+        left = self.num_records - int(slots.sum())
+        slots[np.argsort(slots - exact, kind="stable")[:left]] += 1
+        return tuple(slots.tolist())
 
     def cut(self, records: Sequence[T]) -> list[Sequence[T]]:
         """The records of each file."""
@@ -63,12 +63,12 @@ class Mixture:
 @lru_cache(maxsize=8)
 def mixed_order(mixture: Mixture, epoch: int, seed: int) -> NDArray[np.int64]:
     """The order of one epoch, int64 [num_records]: not all records of a large file, those of a small one repeated."""
-    owners = np.repeat(np.arange(len(mixture.sizes)), mixture.num_places)
+    owners = np.repeat(np.arange(len(mixture.sizes)), mixture.num_slots)
     owners = owners[epoch_order(mixture.num_records, epoch, seed)]
     order = np.empty(mixture.num_records, dtype=np.int64)
     first = 0
-    for file, (size, places) in enumerate(zip(mixture.sizes, mixture.num_places, strict=True)):
-        own = endless_order(size, epoch * places, places, _seed_of(file, seed))
+    for file, (size, slots) in enumerate(zip(mixture.sizes, mixture.num_slots, strict=True)):
+        own = endless_order(size, epoch * slots, slots, _seed_of(file, seed))
         order[owners == file] = first + own
         first += size
     order.setflags(write=False)
@@ -109,8 +109,8 @@ class EpochBatches:
 
     def first_steps(self, records: NDArray[np.int64]) -> list[int]:
         """The steps of the first epoch that have any of these records."""
-        places = np.flatnonzero(np.isin(self._order(0), records))
-        return sorted(set((places // self.batch_size).tolist()))
+        slots = np.flatnonzero(np.isin(self._order(0), records))
+        return sorted(set((slots // self.batch_size).tolist()))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self.mixture is None:

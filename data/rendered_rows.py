@@ -87,9 +87,9 @@ def sequence_texts(tokenizer: Tokenizer, sequence: TokenSequence) -> tuple[str, 
 def _runs(tokenizer: Tokenizer, sequence: TokenSequence, name: str) -> list[RowPart]:
     """The sequence cut where learning begins and ends; what is learnt is called `name`."""
     ids, mask = sequence.ids, sequence.loss_mask
-    places = [0, *(np.flatnonzero(mask[1:] != mask[:-1]) + 1).tolist(), len(ids)]
+    bounds = [0, *(np.flatnonzero(mask[1:] != mask[:-1]) + 1).tolist(), len(ids)]
     runs = []
-    for start, stop in pairwise(places):
+    for start, stop in pairwise(bounds):
         # In its place: some tokenizers write a text's first token otherwise.
         before, until = decoded(tokenizer, ids[:start]), decoded(tokenizer, ids[:stop])
         text = until.removeprefix(before) if until.startswith(before) else decoded(tokenizer, ids[start:stop])

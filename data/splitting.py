@@ -72,7 +72,7 @@ def hold_out_each(
         what = f"{', '.join(paths)}, of which a share is held out"
         kept, near = check_near_prompts(kept, apart, lambda one: key(one[1]), rules.checks, what, is_share=True)
         notes += near
-        train = tuple(tuple(record for number, record in kept if number == place) for place in range(len(paths)))
+        train = tuple(tuple(record for number, record in kept if number == index) for index in range(len(paths)))
         for path, records in zip(paths, train, strict=True):
             if not records:
                 raise UserError(

@@ -145,7 +145,7 @@ def _run_stages(
             opened_trackers(config, folder.resolve(), lambda message: listener.notify("sinks", message)) as trackers,
         ):
             context = StageContext(opened, control, folder.resolve(), control.listener, memory, stage, trackers, energy)
-            stages = run_stages(context)
+            stages = run_stages(context).as_dict()
     summary: dict[str, Any] = {
         "name": config.name,
         "kind": config.stage,

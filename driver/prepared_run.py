@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from plumbob.configs.paths import with_absolute_paths
 from plumbob.configs.runs import AnyRun, EvalRun, PipelineRun
@@ -22,6 +21,7 @@ from plumbob.driver.stages.stage import InputSizes, PreparedStage, StageContext,
 from plumbob.reward.bias.bias_probe import BiasProbe
 from plumbob.trainers.metrics.sinks.jsonl import read_metrics
 from plumbob.trainers.metrics.sinks.trackers import check_trackers
+from plumbob.trainers.metrics.stage_result import FinishedStages
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class PreparedRun:
 
     notes: tuple[str, ...]
     rows: tuple[RenderedRow, ...]
-    body: Callable[[StageContext], dict[str, dict[str, Any]]]
+    body: Callable[[StageContext], FinishedStages]
     sizes: Callable[[], InputSizes] = InputSizes
 
-    def __call__(self, context: StageContext) -> dict[str, dict[str, Any]]:
+    def __call__(self, context: StageContext) -> FinishedStages:
         return self.body(context)
 
 
@@ -65,7 +65,7 @@ def _of_one_stage(prepared: PreparedStage) -> PreparedRun:
     return PreparedRun(
         prepared.notes,
         prepared.rows,
-        lambda context: {context.stage: run_stage(prepared, context).as_dict()},
+        lambda context: FinishedStages({context.stage: run_stage(prepared, context)}),
         prepared.sizes,
     )
 

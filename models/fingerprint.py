@@ -58,8 +58,8 @@ def _digest_of_tensors(path: Path) -> str | None:
         digest = hashlib.blake2b(digest_size=16)
         try:
             header = json.loads(file.read(length))
-            places = [each["data_offsets"] for name, each in sorted(header.items()) if name != "__metadata__"]
-            for begin, end in places:
+            offsets = [each["data_offsets"] for name, each in sorted(header.items()) if name != "__metadata__"]
+            for begin, end in offsets:
                 file.seek(8 + length + begin)
                 digest.update(file.read(min(end - begin, SAMPLE_BYTES)))
         except (ValueError, TypeError, KeyError, AttributeError):

@@ -67,11 +67,11 @@ def in_batches(
     rows: Sequence[Any], length: Callable[[Any], int], batch_size: int, forward: Callable[[list[Any]], NDArray[Any]]
 ) -> NDArray[np.float64]:
     """What `forward` finds of each row [rows], of rows of like length at a time."""
-    order = sorted(range(len(rows)), key=lambda place: length(rows[place]))
+    order = sorted(range(len(rows)), key=lambda index: length(rows[index]))
     found = np.zeros(len(rows))
     for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        found[places] = forward([rows[place] for place in places])
+        indices = order[start : start + batch_size]
+        found[indices] = forward([rows[index] for index in indices])
     return found
 
 
@@ -94,11 +94,11 @@ def masked_pair_likelihoods(
     tokenizer = opened.tokenizer
     rows: list[tuple[list[int], int]] = []
     owners: list[tuple[int, int]] = []
-    for place, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         sides = [list(tokenizer(text)["input_ids"]) for text in pair]
         for side, columns in enumerate(shared_columns(*sides)):
             rows += [(sides[side], column) for column in columns[1:-1]]
-            owners += [(place, side)] * len(columns[1:-1])
+            owners += [(index, side)] * len(columns[1:-1])
     forward = _masked_forward(model, tokenizer, device)
     logprobs = in_batches(rows, lambda row: len(row[0]), batch_size, forward)
     found = np.zeros((len(pairs), 2))

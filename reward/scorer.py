@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from plumbob.core.errors import RunFailed
-from plumbob.rollout.rollout_records import Place, Rollout
+from plumbob.rollout.rollout_records import Rollout, RowLocation
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ScoreRequest:
         form_prompts: reward model, by its name -> the prompt in the form of dialogue that it was trained on; one that
             is not there reads what the policy does.
         episode_reward: what an environment gave for it; None where none took part.
-        place: where the response is, which is not here: `response` is empty then; None where it is.
+        location: where the response is, which is not here: `response` is empty then; None where it is.
     """
 
     prompt: str
@@ -28,7 +28,7 @@ class ScoreRequest:
     row: Mapping[str, Any] = field(default_factory=dict, hash=False)
     form_prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
     episode_reward: float | None = None
-    place: Place | None = None
+    location: RowLocation | None = None
 
     def pair_for(self, model: str) -> tuple[str, str]:
         """(prompt, response) for a reward model, by its name."""
@@ -80,11 +80,11 @@ def finite_scores(raw: Sequence[float], requests: Sequence[ScoreRequest]) -> lis
 
 
 def with_texts(requests: Sequence[ScoreRequest], parts: Sequence[Sequence[Rollout]]) -> list[ScoreRequest]:
-    """The requests with the responses that were elsewhere; of their places, `part` is a number in `parts`."""
+    """The requests with the responses that were elsewhere; of their locations, `part` is a number in `parts`."""
     return [
         request
-        if request.place is None
-        else replace(request, response=parts[request.place.part][request.place.row].response, place=None)
+        if request.location is None
+        else replace(request, response=parts[request.location.part][request.location.row].response, location=None)
         for request in requests
     ]
 
@@ -94,8 +94,10 @@ def by_number(requests: Sequence[ScoreRequest]) -> tuple[list[ScoreRequest], lis
     numbers: dict[Any, int] = {}
     numbered = [
         request
-        if request.place is None
-        else replace(request, place=Place(numbers.setdefault(request.place.part, len(numbers)), request.place.row))
+        if request.location is None
+        else replace(
+            request, location=RowLocation(numbers.setdefault(request.location.part, len(numbers)), request.location.row)
+        )
         for request in requests
     ]
     return numbered, list(numbers)

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from plumbob.rollout.rollout_records import NOT_STARTED, FinishReason, PartialResponse, Place, Rollout, SampleRequest
+from plumbob.rollout.rollout_records import (
+    NOT_STARTED,
+    FinishReason,
+    PartialResponse,
+    Rollout,
+    RowLocation,
+    SampleRequest,
+)
 
 
 class EpisodeHead(NamedTuple):
@@ -63,7 +70,7 @@ class RolloutHead:
     """One sampled response, without its tokens and its text.
 
     Attributes:
-        place: where these are.
+        location: where these are.
         started: of a partial response what there is; None of a whole one.
         request, finish_reason, num_tokens, num_actions, token_digest, beginning, episode: as of `Rollout`.
     """
@@ -76,11 +83,11 @@ class RolloutHead:
     token_digest: bytes
     episode: EpisodeHead | None
     started: PartialResponse | None
-    place: Place
+    location: RowLocation
 
     @property
     def response(self) -> str:
-        """Nothing: whoever reads it asks for it at `place`."""
+        """Nothing: whoever reads it asks for it at `location`."""
         return ""
 
 
@@ -106,7 +113,7 @@ def heads_of(requests: Sequence[SampleRequest], chunk: ChunkHeads, part: Any) ->
             token_digest=chunk.token_digests[row],
             episode=chunk.episodes[row],
             started=chunk.started[row],
-            place=Place(part, row),
+            location=RowLocation(part, row),
         )
         for row, request in enumerate(requests)
     ]
@@ -125,15 +132,15 @@ class RolloutRefs:
 
     Attributes:
         parts: each a chunk's rollouts, or what fetches them.
-        places: (number of the part, row) of each rollout.
+        locations: (number of the part, row) of each rollout.
     """
 
     parts: tuple[Any, ...]
-    places: tuple[tuple[int, int], ...]
+    locations: tuple[tuple[int, int], ...]
 
     def of(self, parts: Sequence[Sequence[Rollout]]) -> list[Rollout]:
         """The rollouts, out of the parts as they were fetched."""
-        return [parts[part][row] for part, row in self.places]
+        return [parts[part][row] for part, row in self.locations]
 
 
 def refer(responses: Sequence[Response]) -> RolloutRefs:
@@ -144,5 +151,5 @@ def refer(responses: Sequence[Response]) -> RolloutRefs:
     numbers: dict[Any, int] = {}
     heads = [one for one in responses if isinstance(one, RolloutHead)]
     assert len(heads) == len(responses), "all of a step are here, or none"
-    places = tuple((numbers.setdefault(one.place.part, len(numbers)), one.place.row) for one in heads)
-    return RolloutRefs(tuple(numbers), places)
+    locations = tuple((numbers.setdefault(one.location.part, len(numbers)), one.location.row) for one in heads)
+    return RolloutRefs(tuple(numbers), locations)

@@ -68,7 +68,7 @@ class SampleRequest:
     version: int | None = None
 
 
-class Place(NamedTuple):
+class RowLocation(NamedTuple):
     """Where a rollout is. Attributes: part: what fetches the rollouts of a chunk. row: its number among them."""
 
     part: Any

@@ -144,7 +144,7 @@ def _run(num_responses: int) -> OnlineRun:
 def _prompts(run: OnlineRun) -> tuple[EncodedPrompt, ...]:
     """As many as a step takes, of ordinary text."""
     ids = np.random.default_rng(0).integers(0, 32_000, (run.online.prompts_per_step, PROMPT_TOKENS)).astype(np.int32)
-    return tuple(EncodedPrompt(f"p{place}", f"{place} " * PROMPT_TOKENS, own) for place, own in enumerate(ids))
+    return tuple(EncodedPrompt(f"p{index}", f"{index} " * PROMPT_TOKENS, own) for index, own in enumerate(ids))
 
 
 def resident_mib(field: str) -> float:

@@ -107,12 +107,12 @@ class StubRanks:
         function: Callable[[Any, Any, Any], Any],
         common: Any,
         share: Any,
-        places: tuple[tuple[int, int], ...] = (),
+        locations: tuple[tuple[int, int], ...] = (),
         *parts: Any,
     ) -> Any:
         own = self._ranks.setdefault(rank, StubRank(rank, num_ranks))
         if parts:
-            own.rollouts = [parts[part][row] for part, row in places]
+            own.rollouts = [parts[part][row] for part, row in locations]
         return function(own, common, share)
 
     def save(self, rank: int, num_ranks: int, folder: Path) -> dict[str, Any]:

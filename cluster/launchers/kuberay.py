@@ -206,7 +206,7 @@ class Pods:
     def __init__(self, image: str, path: str, claim: str, kuberay: KubeRaySettings, name: str) -> None:
         self._image, self._kuberay, self._name = image, kuberay, name
         storage = Volume(name="storage", persistent_volume_claim=Claim(claim_name=claim))
-        further = {place: volume_of(f"volume-{n}", source) for n, (place, source) in enumerate(kuberay.volumes.items())}
+        further = {mount: volume_of(f"volume-{n}", source) for n, (mount, source) in enumerate(kuberay.volumes.items())}
         self._volumes = {path: storage} | further
 
     def head(self, config_map: str) -> PodTemplate:

@@ -78,12 +78,12 @@ class LearnerWorker(Worker):
         function: Callable[[Any, Any, Any], Any],
         common: Any,
         share: Any,
-        places: tuple[tuple[int, int], ...] = (),
+        locations: tuple[tuple[int, int], ...] = (),
         *parts: Any,
     ) -> Any:
         """A function of the loop's, on this rank and the rows that are its own, of which some come with the call."""
         if parts:
-            self._rows.rollouts = [parts[part][row] for part, row in places]
+            self._rows.rollouts = [parts[part][row] for part, row in locations]
         return function(self._rows, common, share)
 
     def policy_weights(self, version: int, names: Sequence[str] | None = None) -> "PolicyWeights | None":

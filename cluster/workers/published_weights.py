@@ -29,33 +29,33 @@ class BucketedTensors(Mapping[str, Tensor]):
 
     def __init__(self, buckets: Sequence[tuple[tuple[str, ...], Any]]) -> None:
         self._buckets = tuple(buckets)
-        self._places = {name: place for place, (names, _) in enumerate(self._buckets) for name in names}
+        self._bucket_of = {name: index for index, (names, _) in enumerate(self._buckets) for name in names}
         self._kept: OrderedDict[int, Mapping[str, Tensor]] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._buckets,)
 
     def __getitem__(self, name: str) -> Tensor:
-        place = self._places[name]
-        if place not in self._kept:
+        index = self._bucket_of[name]
+        if index not in self._kept:
             while len(self._kept) >= NUM_KEPT:
                 self._kept.popitem(last=False)
-            self._kept[place] = self._fetched(place)
-        return self._kept[place][name]
+            self._kept[index] = self._fetched(index)
+        return self._kept[index][name]
 
-    def _fetched(self, place: int) -> Mapping[str, Tensor]:
+    def _fetched(self, index: int) -> Mapping[str, Tensor]:
         try:
-            found: Mapping[str, Tensor] = ray.get(self._buckets[place][1], timeout=FETCHED_WITHIN_S)
+            found: Mapping[str, Tensor] = ray.get(self._buckets[index][1], timeout=FETCHED_WITHIN_S)
         except GetTimeoutError as error:
-            first = self._buckets[place][0][0]
+            first = self._buckets[index][0][0]
             raise RunFailed(f"the weights from {first} on did not arrive within {FETCHED_WITHIN_S:.0f} s") from error
         return found
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places
+        return name in self._bucket_of
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._bucket_of)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._bucket_of)

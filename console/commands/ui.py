@@ -45,7 +45,7 @@ def export(run: Path, file: Path) -> Path:
     from plumbob.driver.run_folder.folder import find_run
 
     answers = RunAnswers(find_run(run))
-    (run_id,) = answers.index.places()
+    (run_id,) = answers.index.locations()
     try:
         file.write_bytes(exported_run(answers, run_id))
     except OSError as error:

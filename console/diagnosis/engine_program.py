@@ -148,7 +148,7 @@ def _sampled(engine: Any) -> str:
         model = ModelRef(_policy(folder), "policy.model")
         sampler = open_sampler(SamplerSpec(model, "doctor", engine, 1.0, NUM_TOKENS, lora_rank=0))
         prompt = np.array([40, 50, 60], np.int32)
-        requests = [SampleRequest(f"p{place}", f"g{place}", 0, 7, "", prompt) for place in range(2)]
+        requests = [SampleRequest(f"p{index}", f"g{index}", 0, 7, "", prompt) for index in range(2)]
         first, second = sample(sampler, requests)
         sampler.close()
     if not np.array_equal(first.token_ids, second.token_ids):

@@ -31,7 +31,7 @@ def exported_run(answers: RunAnswers, run_id: str) -> bytes:
     run = answers.run(path, {})
     stages = [stage["name"] for stage in run["stages"]]
     found = {
-        "/api/runs": {"runs": [answers.line(answers.place(path))]},
+        "/api/runs": {"runs": [answers.line(answers.location(path))]},
         base: run,
         f"{base}/events": answers.events(path, {}),
         f"{base}/config": answers.config(path, {}),
@@ -92,18 +92,18 @@ def _rollouts(answers: RunAnswers, path: Mapping[str, str], stage: str) -> dict[
 
 
 def _views(
-    answers: RunAnswers, path: Mapping[str, str], stage: str, places: Sequence[dict[str, str]]
+    answers: RunAnswers, path: Mapping[str, str], stage: str, locations: Sequence[dict[str, str]]
 ) -> list[dict[str, Any]]:
-    """Of the responses at those places that can be read: a damaged file has nothing to show."""
+    """Of the responses at those locations that can be read: a damaged file has nothing to show."""
     views = []
-    for place in places:
+    for location in locations:
         with contextlib.suppress(HTTPException):
-            views.append(answers.row({**path, **place}, {"stage": stage}))
+            views.append(answers.row({**path, **location}, {"stage": stage}))
     return views
 
 
 def _groups(answers: RunAnswers, path: Mapping[str, str], stage: str, step: int) -> Iterator[list[dict[str, str]]]:
-    """Of a step's first groups the places of their rows."""
+    """Of a step's first groups the locations of their rows."""
     asked = {"stage": stage, "step_from": str(step), "step_to": str(step), "order": "asc", "limit": str(MAX_RESPONSES)}
     groups: dict[str, list[dict[str, str]]] = {}
     for row in answers.rollouts(path, asked)["rows"]:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from plumbob.console.web.run_answers import RunAnswers
 from plumbob.console.web.run_files.run_content import strict_json
-from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.console.web.run_files.run_index import RunLocation
 from plumbob.console.web.run_files.run_steps import events_after, steps_after
 
 RUN_POLL_S = 1.0
@@ -36,13 +36,13 @@ class LiveStreams:
         Args:
             last_id: the `id` of the last event that the page had; its cursors go before those of the query.
         """
-        place = self._answers.place(path)
+        location = self._answers.location(path)
         cursors = {"metrics": query.get("metrics", ""), "events": query.get("events", "")} | _cursors_of(last_id)
         stage = query.get("stage")
-        steps_after(place, stage, cursors["metrics"])  # Refuses what is no stage or cursor before anything is sent.
-        events_after(place, cursors["events"])
+        steps_after(location, stage, cursors["metrics"])  # Refuses what is no stage or cursor before anything is sent.
+        events_after(location, cursors["events"])
         self._check_room()
-        return self._counted(self._of_run(place, stage, cursors))
+        return self._counted(self._of_run(location, stage, cursors))
 
     def of_all(self) -> AsyncIterator[bytes]:
         """ "runs" that changed since the stream began, and "gone": the ids of those that were taken away."""
@@ -62,10 +62,10 @@ class LiveStreams:
         finally:
             self._num_streams -= 1
 
-    async def _of_run(self, place: RunPlace, stage: str | None, cursors: dict[str, str]) -> AsyncIterator[bytes]:
+    async def _of_run(self, location: RunLocation, stage: str | None, cursors: dict[str, str]) -> AsyncIterator[bytes]:
         readers: dict[str, Callable[[], dict[str, Any]]] = {
-            "metrics": lambda: steps_after(place, stage, cursors["metrics"]),
-            "events": lambda: events_after(place, cursors["events"]),
+            "metrics": lambda: steps_after(location, stage, cursors["metrics"]),
+            "events": lambda: events_after(location, cursors["events"]),
         }
         known: dict[str, Any] = {}
         spoken = time.monotonic()
@@ -81,7 +81,7 @@ class LiveStreams:
                     cursors[name] = found["cursor"]
                     yield _event(name, found, cursors)
                     spoken = time.monotonic()
-            line = await asyncio.to_thread(self._answers.line, place)
+            line = await asyncio.to_thread(self._answers.line, location)
             if _lasting(line) != known:
                 known = _lasting(line)
                 yield _event("run", line, cursors)

@@ -16,7 +16,7 @@ from plumbob.console.web.run_config import run_config
 from plumbob.console.web.run_files.run_content import finite_number
 from plumbob.console.web.run_files.run_details import run_details
 from plumbob.console.web.run_files.run_facts import RunFacts
-from plumbob.console.web.run_files.run_index import RunIndex, RunPlace
+from plumbob.console.web.run_files.run_index import RunIndex, RunLocation
 from plumbob.console.web.run_files.run_logs import MAX_LIMIT, log_after, log_files
 from plumbob.console.web.run_files.run_steps import events_after, steps_after
 from plumbob.console.web.run_files.timeline import timeline
@@ -45,38 +45,38 @@ class RunAnswers:
         self._facts, self._cache, self._texts, self._traces = RunFacts(), ColumnCache(), TokenTexts(), TraceSpans()
 
     def runs(self, path: PathParts, query: Query) -> dict[str, Any]:
-        places = self.index.places()
-        self._facts.keep(places)
-        found = [self._facts.of(place) for place in places.values()]
+        locations = self.index.locations()
+        self._facts.keep(locations)
+        found = [self._facts.of(location) for location in locations.values()]
         return {"runs": sorted(found, key=lambda run: (-run["updated"], run["id"]))}
 
-    def line(self, place: RunPlace) -> dict[str, Any]:
+    def line(self, location: RunLocation) -> dict[str, Any]:
         """A run's line in the list of runs."""
-        return self._facts.of(place)
+        return self._facts.of(location)
 
     def run(self, path: PathParts, query: Query) -> dict[str, Any]:
-        return run_details(self.place(path), self._facts)
+        return run_details(self.location(path), self._facts)
 
     def steps(self, path: PathParts, query: Query) -> dict[str, Any]:
-        return steps_after(self.place(path), query.get("stage"), query.get("after", ""))
+        return steps_after(self.location(path), query.get("stage"), query.get("after", ""))
 
     def events(self, path: PathParts, query: Query) -> dict[str, Any]:
-        return events_after(self.place(path), query.get("after", ""))
+        return events_after(self.location(path), query.get("after", ""))
 
     def timeline(self, path: PathParts, query: Query) -> dict[str, Any]:
-        return timeline(self.place(path), query.get("stage"), self._traces)
+        return timeline(self.location(path), query.get("stage"), self._traces)
 
     def config(self, path: PathParts, query: Query) -> dict[str, Any]:
-        return run_config(self.place(path))
+        return run_config(self.location(path))
 
     def logs(self, path: PathParts, query: Query) -> dict[str, Any]:
-        return log_files(self.place(path))
+        return log_files(self.location(path))
 
     def log(self, path: PathParts, query: Query) -> dict[str, Any]:
         limit = whole(query, "limit", 1, MAX_LIMIT) or 64 * 2**10
-        place = self.place(path)
-        is_written = self._facts.of(place)["state"] == "running"
-        return log_after(place, path["name"], query.get("after", ""), limit, is_written)
+        location = self.location(path)
+        is_written = self._facts.of(location)["state"] == "running"
+        return log_after(location, path["name"], query.get("after", ""), limit, is_written)
 
     def rollouts(self, path: PathParts, query: Query) -> dict[str, Any]:
         return find_rollouts(self._journal(path, query)[1], self._cache, rollout_filter(query))
@@ -90,23 +90,23 @@ class RunAnswers:
         row = whole(path, "row", 0, MAX_NUMBER)
         assert row is not None
         stage = self._journal(path, query)[0]
-        return token_view(self.place(path), stage, step, file, row, self._cache, self._texts)
+        return token_view(self.location(path), stage, step, file, row, self._cache, self._texts)
 
     def pairs(self, path: PathParts, query: Query) -> dict[str, Any]:
-        place = self.place(path)
-        file = place.file(place.stage_folder(query.get("stage")), PAIRS_FILE)
+        location = self.location(path)
+        file = location.file(location.stage_folder(query.get("stage")), PAIRS_FILE)
         sort = one_of(query, "sort", ("margin", "disagreement", "index"))
         return pair_view(file, self._cache, sort, *page_of(query))
 
-    def place(self, path: PathParts) -> RunPlace:
+    def location(self, path: PathParts) -> RunLocation:
         return self.index.find(path["run"])
 
     def _journal(self, path: PathParts, query: Query) -> tuple[str, list[tuple[int, Path]]]:
         """The stage's folder, and (step, file) of its journal: of no stage that is named the newest that has one."""
-        place, stage = self.place(path), query.get("stage")
-        folders = place.stage_folders() if not stage else [place.stage_folder(stage)]
+        location, stage = self.location(path), query.get("stage")
+        folders = location.stage_folders() if not stage else [location.stage_folder(stage)]
         for folder in reversed(folders):
-            found = step_files_of(place, folder)
+            found = step_files_of(location, folder)
             if found:
                 return folder, found
         return folders[-1], []
@@ -119,13 +119,13 @@ class RunAnswers:
         raise HTTPException(404, f"the journal has no step {step}: choose one from the list of rollouts")
 
 
-def step_files_of(place: RunPlace, folder: str) -> list[tuple[int, Path]]:
+def step_files_of(location: RunLocation, folder: str) -> list[tuple[int, Path]]:
     """(step, file) of a stage's journal, in order. Its folder may lead nowhere else; so may its files."""
     found = []
-    for path in place.listing(folder, JOURNAL_FOLDER)[:MAX_JOURNAL_FILES]:
+    for path in location.listing(folder, JOURNAL_FOLDER)[:MAX_JOURNAL_FILES]:
         number = path.name.removeprefix("step-").removesuffix(".parquet")
         if path.name == f"step-{number}.parquet" and number.isascii() and number.isdigit() and len(number) < 16:
-            file = path if not path.is_symlink() else place.file(folder, JOURNAL_FOLDER, path.name)
+            file = path if not path.is_symlink() else location.file(folder, JOURNAL_FOLDER, path.name)
             if file is not None:
                 found.append((int(number), file))
     return sorted(found)

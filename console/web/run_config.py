@@ -9,7 +9,7 @@ from plumbob.configs.resolved_copy import RESOLVED_FILE, config_of
 from plumbob.configs.runs import RUN_KINDS
 from plumbob.configs.setting_docs import NUMBER, described_settings
 from plumbob.console.web.run_files.run_content import json_lines, last_lines, read_object, text_at
-from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.console.web.run_files.run_index import RunLocation
 from plumbob.console.web.verified_settings import VERIFIED_FILE, proofs_of
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ MAX_VERIFIED_BYTES = 4 * 2**20
 PLACE_IN_LIST = re.compile(r"\.\d+(?=\.|$)")
 
 
-def run_config(place: RunPlace) -> dict[str, Any]:
+def run_config(location: RunLocation) -> dict[str, Any]:
     """Damaged settings are none, and named in `damaged`."""
     damaged: list[str] = []
-    resolved = read_object(place.file(RESOLVED_FILE), damaged)
+    resolved = read_object(location.file(RESOLVED_FILE), damaged)
     config = config_of(resolved)
     flat = dict(list(_flat(config, ""))[:MAX_SETTINGS])
     known = _known(text_at(config, "kind") or "", flat)
@@ -34,7 +34,7 @@ def run_config(place: RunPlace) -> dict[str, Any]:
         "flat": flat,
         "defaults": {key: setting.default for key, setting in known.items() if not setting.is_required},
         "meanings": {key: setting.meaning for key, setting in known.items() if setting.meaning},
-        "proofs": proofs_of(flat, json_lines(last_lines(place.shared_file(VERIFIED_FILE), MAX_VERIFIED_BYTES))[0]),
+        "proofs": proofs_of(flat, json_lines(last_lines(location.shared_file(VERIFIED_FILE), MAX_VERIFIED_BYTES))[0]),
         "damaged": damaged,
     }
 

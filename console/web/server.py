@@ -135,7 +135,7 @@ def _live_of_run(live: LiveStreams, request: Request) -> Any:
 
 def _export(answers: RunAnswers) -> Handler:
     async def handle(request: Request) -> Response:
-        run_id = answers.place(request.path_params).id
+        run_id = answers.location(request.path_params).id
         content = await asyncio.to_thread(exported_run, answers, run_id)
         name = "".join(
             letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "-" for letter in run_id
@@ -149,7 +149,7 @@ def _export(answers: RunAnswers) -> Handler:
 def _steer(answers: RunAnswers, steering: Steering) -> Handler:
     async def handle(request: Request) -> Response:
         words = steer_command(await _body(request))
-        folder = (await asyncio.to_thread(answers.place, request.path_params)).folder
+        folder = (await asyncio.to_thread(answers.location, request.path_params)).folder
         return _json_response(strict_json({"message": await steering.ask(folder, words)}))
 
     return handle

@@ -118,12 +118,12 @@ def larger_than_noise(differences: Sequence[Difference]) -> list[bool]:
     The smallest of m p-values is compared with 0.05 / m, the next with 0.05 / (m - 1), and so on; the first that is
     above its bound ends it.
     """
-    order = sorted((p, place) for place, one in enumerate(differences) if (p := one.p) is not None)
+    order = sorted((p, index) for index, one in enumerate(differences) if (p := one.p) is not None)
     found = [False] * len(differences)
-    for rank, (p, place) in enumerate(order):
+    for rank, (p, index) in enumerate(order):
         if p > FAMILY_ERROR / (len(order) - rank):
             break
-        found[place] = True
+        found[index] = True
     return found
 
 

@@ -21,18 +21,18 @@ def source_file(function: str, key: str = "function") -> Path:
     Raises:
         UserError: there is no such file or module on this host, or it is no Python source.
     """
-    place, _, _ = function.rpartition(":")
-    if place.endswith(SOURCE_SUFFIX):
-        path = Path(place).expanduser().absolute()
+    module, _, _ = function.rpartition(":")
+    if module.endswith(SOURCE_SUFFIX):
+        path = Path(module).expanduser().absolute()
         if not path.is_file():
             raise UserError(
                 f"{key}={function}: there is no such file on this host; put it where every host can read it"
             )
         return path
-    spec = _spec_of(place)
+    spec = _spec_of(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(SOURCE_SUFFIX):
         raise UserError(
-            f"{key}={function}: no Python source of a module {place} is installed here; install its package where "
+            f"{key}={function}: no Python source of a module {module} is installed here; install its package where "
             f"every host has it, or name a file: FILE.py:{function.rpartition(':')[2]}"
         )
     return Path(spec.origin)

@@ -27,7 +27,7 @@ class AuditedRow:
         prompt: "" of a document.
         responses: of a pair or a ranking the best first.
         annotator: None where the row does not say.
-        best_place: of a ranking that keeps the order in which responses were shown, where the best one stood, from 0.
+        best_index: of a ranking that keeps the order in which responses were shown, where the best one stood, from 0.
     """
 
     label: str
@@ -35,7 +35,7 @@ class AuditedRow:
     prompt: str
     responses: tuple[str, ...] = ()
     annotator: str | None = None
-    best_place: int | None = None
+    best_index: int | None = None
 
     @property
     def text(self) -> str:
@@ -111,11 +111,11 @@ def _pair(fields: dict[str, Any], render: RowRender, label: str) -> AuditedRow:
 def _ranking(fields: dict[str, Any], render: RowRender, label: str) -> AuditedRow:
     found = ranking_of(fields, render)
     order = [name for name in ("ranks", "scores") if name in fields]
-    place = None
+    best_index = None
     if order:
         values: Sequence[float] = fields[order[0]]
-        place = values.index(max(values) if order[0] == "scores" else min(values))
-    return AuditedRow(label, "ranking", found.prompt, found.responses, found.annotator, place)
+        best_index = values.index(max(values) if order[0] == "scores" else min(values))
+    return AuditedRow(label, "ranking", found.prompt, found.responses, found.annotator, best_index)
 
 
 def _scored(fields: dict[str, Any], render: RowRender, label: str) -> AuditedRow:

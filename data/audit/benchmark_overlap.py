@@ -78,13 +78,13 @@ class SharedNgram:
     """A text that shares an n-gram with a benchmark.
 
     Attributes:
-        place: of the text.
+        index: of the text.
         path: of the benchmark.
         row: of the benchmark, from 1.
         words: the n-gram.
     """
 
-    place: int
+    index: int
     path: str
     row: int
     words: str
@@ -93,9 +93,9 @@ class SharedNgram:
 def shared_ngrams(texts: Iterable[str], benchmarks: Sequence[BenchmarkNgrams]) -> list[SharedNgram]:
     """At most one a text and benchmark."""
     found = []
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         for benchmark in benchmarks:
             shared = benchmark.found_in(text)
             if shared is not None:
-                found.append(SharedNgram(place, benchmark.path, *shared))
+                found.append(SharedNgram(index, benchmark.path, *shared))
     return found

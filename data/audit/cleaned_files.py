@@ -159,7 +159,7 @@ def _read(files: Sequence[str], reading: ReadingSettings) -> tuple[list[_Row], i
 
 
 Found = dict[Reason, frozenset[int]]
-"""Reason -> places of the rows of which it is true, in the order of `REASONS`."""
+"""Reason -> indices of the rows of which it is true, in the order of `REASONS`."""
 
 
 def _without(
@@ -169,11 +169,11 @@ def _without(
     counts: dict[str, int],
 ) -> list[_Row]:
     """The rows for which nothing is found; `counts` takes the others, each under its first reason."""
-    found = {reason: places for reason, places in find([row.audited for row in rows]).items() if reason not in keep}
+    found = {reason: indices for reason, indices in find([row.audited for row in rows]).items() if reason not in keep}
     kept = []
     counts |= dict.fromkeys(found, 0)
-    for place, row in enumerate(rows):
-        reason = next((name for name, places in found.items() if place in places), None)
+    for index, row in enumerate(rows):
+        reason = next((name for name, indices in found.items() if index in indices), None)
         if reason is None:
             kept.append(row)
         else:
@@ -195,9 +195,9 @@ def _wrong(
             with activities.during("looking for texts of the benchmarks"):
                 benchmarks = [read_benchmark(path, checks.ngram_words) for path in checks.benchmarks]
                 shared = shared_ngrams((row.text for row in rows), benchmarks)
-            found["benchmark"] = frozenset(one.place for one in shared)
+            found["benchmark"] = frozenset(one.index for one in shared)
         found["identical"] = frozenset(identical(rows))
-        found["contradictory"] = frozenset(place for places in contradictory(rows) for place in places)
+        found["contradictory"] = frozenset(index for indices in contradictory(rows) for index in indices)
         return found
 
     return find
@@ -207,7 +207,7 @@ def _repeated(checks: DataCheckSettings) -> Callable[[Sequence[AuditedRow]], Fou
     def find(rows: Sequence[AuditedRow]) -> Found:
         with activities.during("looking for duplicates"):
             duplicates = duplicates_in(rows, checks.similarity)
-        near = frozenset(place for place, _, _ in duplicates.near)
+        near = frozenset(index for index, _, _ in duplicates.near)
         return {"duplicate": frozenset(duplicates.same), "near-duplicate": near}
 
     return find

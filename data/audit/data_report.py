@@ -148,7 +148,7 @@ def _overlap(benchmark: BenchmarkNgrams, shared: Sequence[SharedNgram], rows: Se
         "num_shared": len(own),
         "num_rows_found": len({one.row for one in own}),
         "examples": [
-            {"row": rows[one.place].label, "benchmark_row": one.row, "words": one.words} for one in own[:NUM_EXAMPLES]
+            {"row": rows[one.index].label, "benchmark_row": one.row, "words": one.words} for one in own[:NUM_EXAMPLES]
         ],
     }
 

@@ -35,7 +35,7 @@ def sampled(rows: Sequence[AuditedRow], most: int = MAX_SAMPLED) -> list[Audited
     """All, or so many spread evenly."""
     if len(rows) <= most:
         return list(rows)
-    return [rows[place * len(rows) // most] for place in range(most)]
+    return [rows[index * len(rows) // most] for index in range(most)]
 
 
 def diversity_of(rows: Sequence[AuditedRow]) -> dict[str, Any]:

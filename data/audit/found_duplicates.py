@@ -15,8 +15,8 @@ class FoundDuplicates:
     """Rows that say what an earlier one says.
 
     Attributes:
-        same: places of rows whose text stands in an earlier row.
-        near: (place, place of the earlier row, similarity) of those whose text nearly does.
+        same: indices of rows whose text stands in an earlier row.
+        near: (index, index of the earlier row, similarity) of those whose text nearly does.
         num_prompts: different prompts.
     """
 
@@ -30,10 +30,10 @@ class FoundDuplicates:
             "num_same": len(self.same),
             "num_near": len(self.near),
             "num_prompts": self.num_prompts,
-            "same_examples": [rows[place].label for place in self.same[:NUM_EXAMPLES]],
+            "same_examples": [rows[index].label for index in self.same[:NUM_EXAMPLES]],
             "near_examples": [
-                {"row": rows[place].label, "like": rows[other].label, "similarity": similarity}
-                for place, other, similarity in shown
+                {"row": rows[index].label, "like": rows[other].label, "similarity": similarity}
+                for index, other, similarity in shown
             ],
         }
 
@@ -41,22 +41,22 @@ class FoundDuplicates:
 def duplicates_in(rows: Sequence[AuditedRow], similarity: float) -> FoundDuplicates:
     first: dict[str, int] = {}
     same = []
-    for place, row in enumerate(rows):
-        if first.setdefault(row.text, place) != place:
-            same.append(place)
-    places = list(first.values())
-    near = near_within(list(first), [_response_shingles(rows[place]) for place in places], similarity)
+    for index, row in enumerate(rows):
+        if first.setdefault(row.text, index) != index:
+            same.append(index)
+    indices = list(first.values())
+    near = near_within(list(first), [_response_shingles(rows[index]) for index in indices], similarity)
     return FoundDuplicates(
         tuple(same),
-        tuple((places[one.text], places[one.other], one.similarity) for one in near),
+        tuple((indices[one.text], indices[one.other], one.similarity) for one in near),
         len({row.prompt or row.text for row in rows}),
     )
 
 
 def _response_shingles(row: AuditedRow) -> frozenset[str]:
-    """Each with the place of its response: a pair that was preferred the other way is no duplicate."""
+    """Each with the index of its response: a pair that was preferred the other way is no duplicate."""
     return frozenset(
-        f"{place} {shingle}" for place, text in enumerate(row.responses) for shingle in shingles_of(words_of(text))
+        f"{index} {shingle}" for index, text in enumerate(row.responses) for shingle in shingles_of(words_of(text))
     )
 
 
@@ -65,7 +65,7 @@ class FoundLeaks:
     """Rows whose prompt is held out too.
 
     Attributes:
-        same: places of training rows.
+        same: indices of training rows.
         near: the same of those whose prompt is nearly a held-out one.
     """
 
@@ -76,17 +76,17 @@ class FoundLeaks:
         return {
             "num_same": len(self.same),
             "num_near": len(self.near),
-            "same_examples": [rows[place].label for place in self.same[:NUM_EXAMPLES]],
-            "near_examples": [rows[place].label for place in self.near[:NUM_EXAMPLES]],
+            "same_examples": [rows[index].label for index in self.same[:NUM_EXAMPLES]],
+            "near_examples": [rows[index].label for index in self.near[:NUM_EXAMPLES]],
         }
 
 
 def leaks_between(rows: Sequence[AuditedRow], heldout: Sequence[AuditedRow], similarity: float) -> FoundLeaks:
     """By prompts; of documents by their texts."""
     apart = {_key(row) for row in heldout}
-    same = tuple(place for place, row in enumerate(rows) if _key(row) in apart)
+    same = tuple(index for index, row in enumerate(rows) if _key(row) in apart)
     near = near_between(map(_key, rows), apart, similarity)
-    return FoundLeaks(same, tuple(place for place, row in enumerate(rows) if _key(row) in near))
+    return FoundLeaks(same, tuple(index for index, row in enumerate(rows) if _key(row) in near))
 
 
 def _key(row: AuditedRow) -> str:

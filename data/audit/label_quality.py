@@ -28,10 +28,10 @@ def labels_of(rows: Sequence[AuditedRow]) -> dict[str, Any] | None:
     by_annotator = {name: longer_wins(row for row in compared if row.annotator == name) for name in annotators}
     return {
         "num_compared": len(compared),
-        "identical": {"num": len(same), "examples": [compared[place].label for place in same[:NUM_EXAMPLES]]},
+        "identical": {"num": len(same), "examples": [compared[index].label for index in same[:NUM_EXAMPLES]]},
         "contradictory": {
             "num": len(both_ways),
-            "examples": [", ".join(compared[place].label for place in places) for places in both_ways[:NUM_EXAMPLES]],
+            "examples": [", ".join(compared[index].label for index in indices) for indices in both_ways[:NUM_EXAMPLES]],
         },
         "longer_wins": _as_dict(longer_wins(compared)),
         "longer_wins_by_annotator": {
@@ -44,27 +44,27 @@ def labels_of(rows: Sequence[AuditedRow]) -> dict[str, Any] | None:
 
 
 def contradictory(rows: Sequence[AuditedRow]) -> list[tuple[int, ...]]:
-    """Of each two responses to one prompt that were preferred both ways, the places of the rows."""
+    """Of each two responses to one prompt that were preferred both ways, the indices of the rows."""
     ways: dict[tuple[str, frozenset[str]], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if row.form not in COMPARING:
             continue
         spelt = [_spelling(response) for response in row.responses]
         for better, worse in combinations(spelt, 2):
             if better != worse:
-                ways[_spelling(row.prompt), frozenset((better, worse))][better].append(place)
+                ways[_spelling(row.prompt), frozenset((better, worse))][better].append(index)
     return [
-        tuple(sorted({place for places in both.values() for place in places}))
+        tuple(sorted({index for indices in both.values() for index in indices}))
         for both in ways.values()
         if len(both) > 1
     ]
 
 
 def identical(rows: Sequence[AuditedRow]) -> list[int]:
-    """The places of comparisons of which two responses are the same but for case and punctuation."""
+    """The indices of comparisons of which two responses are the same but for case and punctuation."""
     return [
-        place
-        for place, row in enumerate(rows)
+        index
+        for index, row in enumerate(rows)
         if row.form in COMPARING and len({_spelling(one) for one in row.responses}) < len(row.responses)
     ]
 
@@ -81,7 +81,7 @@ def longer_wins(rows: Iterable[AuditedRow]) -> tuple[Interval, int] | None:
 
 def first_wins(rows: Iterable[AuditedRow]) -> tuple[Interval, int] | None:
     """How often the best of two is the one that stood first; of rows that keep the order in which they were shown."""
-    wins = [row.best_place == 0 for row in rows if row.best_place is not None and len(row.responses) == 2]
+    wins = [row.best_index == 0 for row in rows if row.best_index is not None and len(row.responses) == 2]
     return (proportion_interval(sum(wins), len(wins)), len(wins)) if wins else None
 
 

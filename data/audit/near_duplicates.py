@@ -26,7 +26,7 @@ class NearText:
     """A text and the one that it is most like.
 
     Attributes:
-        text, other: their places.
+        text, other: their indices.
         similarity: Jaccard's, of their word shingles, computed and not estimated.
     """
 
@@ -65,26 +65,26 @@ class SimilarTexts:
         sketch.update_batch([shingle.encode(errors="replace") for shingle in shingles])
         return sketch
 
-    def add(self, place: int, shingles: frozenset[str], sketch: Any, part: frozenset[str] = NO_SHINGLES) -> None:
+    def add(self, index: int, shingles: frozenset[str], sketch: Any, part: frozenset[str] = NO_SHINGLES) -> None:
         """`part` has the shingles of a part of the text that has to be similar too; none where no part has to."""
-        self._index.insert(place, sketch)
-        self._added[place] = (shingles, sketch.hashvalues, part)
+        self._index.insert(index, sketch)
+        self._added[index] = (shingles, sketch.hashvalues, part)
 
     def nearest(
         self, shingles: frozenset[str], sketch: Any, part: frozenset[str] = NO_SHINGLES
     ) -> tuple[int, float] | None:
-        """The place and the similarity of the added text that is most like this one; None where none is enough."""
-        places = sorted(self._index.query(sketch))
-        if len(places) > MAX_COMPARED:
-            likeness = [np.count_nonzero(self._added[place][1] == sketch.hashvalues) for place in places]
-            places = [places[index] for index in np.argsort(likeness, kind="stable")[::-1][:MAX_COMPARED]]
-        alike = [place for place in places if self._has_like_part(place, part)]
-        compared = [(jaccard(shingles, self._added[place][0]), -place) for place in alike]
-        best, place = max(compared, default=(0.0, 0))
-        return (-place, best) if best >= self._similarity else None
+        """The index and the similarity of the added text that is most like this one; None where none is enough."""
+        indices = sorted(self._index.query(sketch))
+        if len(indices) > MAX_COMPARED:
+            likeness = [np.count_nonzero(self._added[index][1] == sketch.hashvalues) for index in indices]
+            indices = [indices[at] for at in np.argsort(likeness, kind="stable")[::-1][:MAX_COMPARED]]
+        alike = [index for index in indices if self._has_like_part(index, part)]
+        compared = [(jaccard(shingles, self._added[index][0]), -index) for index in alike]
+        best, index = max(compared, default=(0.0, 0))
+        return (-index, best) if best >= self._similarity else None
 
-    def _has_like_part(self, place: int, part: frozenset[str]) -> bool:
-        other = self._added[place][2]
+    def _has_like_part(self, index: int, part: frozenset[str]) -> bool:
+        other = self._added[index][2]
         return part == other or jaccard(part, other) >= self._similarity
 
 
@@ -97,15 +97,15 @@ def near_within(texts: Sequence[str], parts: Sequence[frozenset[str]], similarit
     """
     similar = SimilarTexts(similarity)
     found = []
-    for place, (shingles, part) in enumerate(zip(telling_shingles(texts), parts, strict=True)):
+    for index, (shingles, part) in enumerate(zip(telling_shingles(texts), parts, strict=True)):
         if not shingles:
             continue
         sketch = similar.sketch(shingles)
         near = similar.nearest(shingles, sketch, part)
         if near is None:
-            similar.add(place, shingles, sketch, part)
+            similar.add(index, shingles, sketch, part)
         else:
-            found.append(NearText(place, *near))
+            found.append(NearText(index, *near))
     return found
 
 
@@ -118,9 +118,9 @@ def near_between(texts: Iterable[str], others: Iterable[str], similarity: float)
         return {}
     sets = telling_shingles([*known, *looked_for])
     similar = SimilarTexts(similarity)
-    for place, shingles in enumerate(sets[: len(known)]):
+    for index, shingles in enumerate(sets[: len(known)]):
         if shingles:
-            similar.add(place, shingles, similar.sketch(shingles))
+            similar.add(index, shingles, similar.sketch(shingles))
     found = {}
     for text, shingles in zip(looked_for, sets[len(known) :], strict=True):
         near = similar.nearest(shingles, similar.sketch(shingles)) if shingles else None

@@ -83,10 +83,10 @@ def _without_benchmarks(records: Sequence[T], checks: DataCheckSettings, path: s
     )
     if not shared:
         return list(records), notes
-    places = {one.place for one in shared}
+    indices = {one.index for one in shared}
     first = shared[0]
     found = (
-        f"{path}: {len(places)} of {len(records)} training records share a run of words with a benchmark, such as "
+        f"{path}: {len(indices)} of {len(records)} training records share a run of words with a benchmark, such as "
         f"{shown(first.words)}, row {first.row} of {first.path}"
     )
     if checks.contamination == "report":
@@ -96,9 +96,9 @@ def _without_benchmarks(records: Sequence[T], checks: DataCheckSettings, path: s
             f"{found}. What is measured must not have been trained on: take them out, or set "
             f"data.checks.contamination=drop, which drops them from training; =report keeps them"
         )
-    if len(places) == len(records):
+    if len(indices) == len(records):
         raise UserError(f"{found}. Dropping them leaves nothing to train on: give other training records")
-    kept = [record for place, record in enumerate(records) if place not in places]
+    kept = [record for index, record in enumerate(records) if index not in indices]
     return kept, (*notes, f"{found}. They were dropped from training.")
 
 

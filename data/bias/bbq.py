@@ -146,8 +146,8 @@ def _target(fields: Mapping[str, Any], groups: Sequence[str]) -> int | None:
     stereotyped = {_plain_group(str(name)) for name in named}
     texts = [str(fields["answer_info"][name][0]).strip().lower() for name in ANSWERS]
     found = [
-        place
-        for place, (group, text) in enumerate(zip(groups, texts, strict=True))
+        row_index
+        for row_index, (group, text) in enumerate(zip(groups, texts, strict=True))
         if group != UNKNOWN and (_plain_group(group) in stereotyped or text in stereotyped)
     ]
     return found[0] if len(found) == 1 else None

@@ -46,13 +46,13 @@ class NameFinder:
 
     def found_in(self, texts: Sequence[str]) -> list[list[PersonalSpan]]:
         """Of each text, in its order."""
-        pieces = [(place, start, piece) for place, text in enumerate(texts) for start, piece in _pieces(text)]
+        pieces = [(index, start, piece) for index, text in enumerate(texts) for start, piece in _pieces(text)]
         found: list[list[PersonalSpan]] = [[] for _ in texts]
         documents = self._model.pipe((piece for _, _, piece in pieces), batch_size=64)
-        for (place, start, _), document in zip(pieces, documents, strict=True):
+        for (index, start, _), document in zip(pieces, documents, strict=True):
             for entity in document.ents:
                 if entity.label_ == "PERSON":
-                    found[place] += _trimmed(entity.text, start + entity.start_char)
+                    found[index] += _trimmed(entity.text, start + entity.start_char)
         return found
 
 
@@ -70,7 +70,7 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
     start = 0
     while len(text) - start > MAX_LETTERS:
         end = start + MAX_LETTERS
-        cut = next((place + len(sign) for sign in ENDS if (place := text.rfind(sign, start, end)) > start), end)
+        cut = next((index + len(sign) for sign in ENDS if (index := text.rfind(sign, start, end)) > start), end)
         yield start, text[start:cut]
         start = cut
     if text[start:].strip():

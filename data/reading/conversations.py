@@ -37,12 +37,12 @@ def last_turn(fields: Fields, name: str, question: str | None) -> TurnInContext:
 def answering_turns(last: TurnInContext, first: int) -> list[TurnInContext]:
     """The last turn and those before it, from the message `first` on, that answer a message: another than their own."""
     roles = [message["role"] for message in last.context]
-    places = [
-        place
-        for place in range(first, len(roles))
-        if roles[place] == "assistant" and place and roles[place - 1] != "assistant"
+    indices = [
+        index
+        for index in range(first, len(roles))
+        if roles[index] == "assistant" and index and roles[index - 1] != "assistant"
     ]
-    return [*(TurnInContext(last.name, last.context[:place], last.context[place]) for place in places), last]
+    return [*(TurnInContext(last.name, last.context[:index], last.context[index]) for index in indices), last]
 
 
 def parted_turns(fields: Fields, question: str | None) -> tuple[list[TurnInContext], list[TurnInContext]]:
@@ -54,13 +54,13 @@ def parted_turns(fields: Fields, question: str | None) -> tuple[list[TurnInConte
     chosen, rejected = (_side(fields, name, question) for name in ("chosen", "rejected"))
     both = [[*side.context, side.response] for side in (chosen, rejected)]
     alike = zip(*(map(_content, side) for side in both), strict=False)
-    place = next((place for place, (one, other) in enumerate(alike) if one != other), min(map(len, both)))
-    if place == min(map(len, both)):
+    index = next((index for index, (one, other) in enumerate(alike) if one != other), min(map(len, both)))
+    if index == min(map(len, both)):
         if len(both[0]) != len(both[1]):
             raise RowError("expected 'chosen' and 'rejected' to part, found that one is the beginning of the other")
-        place -= 1
-    check_same_prompt(all(side[place]["role"] == "assistant" for side in both))
-    return answering_turns(chosen, place), answering_turns(rejected, place)
+        index -= 1
+    check_same_prompt(all(side[index]["role"] == "assistant" for side in both))
+    return answering_turns(chosen, index), answering_turns(rejected, index)
 
 
 def written_turn(fields: Fields, turn: TurnInContext, render: RowRender, prompt: str | None = None) -> Demonstration:

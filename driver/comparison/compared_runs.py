@@ -86,7 +86,7 @@ def compare_runs(folders: Sequence[Path]) -> ComparedRuns:
     Raises:
         UserError: one is given twice, or its files are damaged.
     """
-    twice = next((folder for place, folder in enumerate(folders) if folder in folders[:place]), None)
+    twice = next((folder for index, folder in enumerate(folders) if folder in folders[:index]), None)
     if len(folders) < 2 or twice is not None:
         raise UserError(f"{twice or folders[0]}: a run is compared with others: give two runs or more, each once")
     configs = [_config(folder) for folder in folders]
@@ -104,17 +104,17 @@ def _compared_metrics(measured: Sequence[Mapping[str, MeasuredMetric]]) -> list[
     rows = _rows(measured)
     found: dict[tuple[str, int], Difference] = {}
     for name, (baseline, *others) in rows.items():
-        for place, other in enumerate(others):
+        for index, other in enumerate(others):
             if baseline is not None and other is not None:
-                found[name, place] = difference(other, baseline)
+                found[name, index] = difference(other, baseline)
     larger = dict(zip(found, larger_than_noise(list(found.values())), strict=True))
     return [
         ComparedMetric(
             name,
             values,
             tuple(
-                ComparedDifference(found[name, place], larger[name, place]) if (name, place) in found else None
-                for place in range(len(values) - 1)
+                ComparedDifference(found[name, index], larger[name, index]) if (name, index) in found else None
+                for index in range(len(values) - 1)
             ),
         )
         for name, values in rows.items()

@@ -56,9 +56,9 @@ class ComparedWork:
         """The method's runs, one for each of its learning rates. Raises UserError where a setting refuses it."""
         for rate in self.rates or (method.rate_factor * stage_settings(self.base).learning_rate,):
             name = f"{method.name}-{rate:g}" if self.rates else method.name
-            place = (f"name={name}", f"storage.path={json.dumps(str(self.folder))}")
+            own_folder = (f"name={name}", f"storage.path={json.dumps(str(self.folder))}")
             learning_rate = f"{self.base.stage}.learning_rate={rate!r}"
-            yield compared_run(self.config, self.overrides, [learning_rate, *method.overrides, *place])
+            yield compared_run(self.config, self.overrides, [learning_rate, *method.overrides, *own_folder])
 
 
 def stage_settings(run: ComparedRun) -> EpochSettings:

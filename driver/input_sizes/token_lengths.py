@@ -62,8 +62,8 @@ class TokenLengths:
         width = -(-(last - first + 1) // NUM_BINS)
         counts = np.bincount((self.lengths - first) // width)
         return tuple(
-            Bin(first + place * width, first + (place + 1) * width - 1, int(count))
-            for place, count in enumerate(counts.tolist())
+            Bin(first + index * width, first + (index + 1) * width - 1, int(count))
+            for index, count in enumerate(counts.tolist())
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The whole pipeline: every stage in order, each handing its folder to the next."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ from plumbob.driver.stages.prepare import prepare
 from plumbob.driver.stages.stage import StageBody, StageContext, run_stage
 from plumbob.models.loading import open_policy
 from plumbob.reward.services.judge_answers import ANSWERS_FOLDER
-from plumbob.trainers.metrics.stage_result import StageResult, StageSummary
+from plumbob.trainers.metrics.stage_result import FinishedStages, StageResult, StageSummary
 
 EVAL = "eval"
 """The last stage."""
@@ -189,7 +188,7 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
-class PipelineResult:
+class PipelineResult(FinishedStages):
     """What the stages of a pipeline ended with, each as it left it.
 
     Attributes:
@@ -199,11 +198,10 @@ class PipelineResult:
         notes: sentences about rows that were left out.
     """
 
-    stages: Mapping[str, StageSummary]
     noise_ceiling: float | None
     notes: tuple[str, ...]
 
-    def summary(self) -> dict[str, dict[str, Any]]:
+    def as_dict(self) -> dict[str, dict[str, Any]]:
         """Stage -> all that is known of it, as `summary.json` has it."""
         data = {"data": {"notes": list(self.notes)}} if self.notes else {}
         measured = self.stages[EVAL].result
@@ -214,13 +212,13 @@ class PipelineResult:
         return data | {name: {**own, **ceiling.get(name, {}), **policies.get(name, {})} for name, own in found.items()}
 
 
-def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> dict[str, dict[str, Any]]:
-    """Every stage that has not already ended in this folder; stage -> its part of `summary.json`."""
+def run_pipeline(run: PipelineRun, prepared: PreparedFiles, context: StageContext) -> PipelineResult:
+    """Every stage that has not already ended in this folder."""
     files = prepared(context.folder / "data")
     for note in files.notes:
         context.listener.notify("data", note)
     summaries = {name: _run_unless_done(name, stage, context) for name, stage in _stages(run, files, context)}
-    return PipelineResult(summaries, files.noise_ceiling, files.notes).summary()
+    return PipelineResult(summaries, files.noise_ceiling, files.notes)
 
 
 def _stages(run: PipelineRun, files: Files, context: StageContext) -> list[tuple[str, StageBody]]:

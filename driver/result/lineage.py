@@ -35,16 +35,16 @@ def lineage_of(policy: Path) -> dict[str, Any]:
     """
     stages: list[dict[str, Any]] = []
     seen = set[Path]()
-    place: Path | None = policy.resolve()
+    current: Path | None = policy.resolve()
     base: str | None = None
-    while place is not None and place not in seen:
-        seen.add(place)
-        run = record_of(place)
+    while current is not None and current not in seen:
+        seen.add(current)
+        run = record_of(current)
         if run is None:
             break
         stages.append(_stage(run))
-        base = _base_of(place)
-        place = Path(base).resolve() if base is not None and Path(base).is_absolute() else None
+        base = _base_of(current)
+        current = Path(base).resolve() if base is not None and Path(base).is_absolute() else None
     return {"policy": policy.name, "stages": stages, "began_from": None if base is None else _name(base)}
 
 

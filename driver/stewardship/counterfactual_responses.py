@@ -79,7 +79,7 @@ class CounterfactualPrompts:
                 f"--terms={self.terms}: no pair of terms has a question that names it; see `plumbob bias terms`"
             )
         num_kept = min(self.num_prompts, len(found))
-        return [found[place * len(found) // num_kept] for place in range(num_kept)]
+        return [found[index * len(found) // num_kept] for index in range(num_kept)]
 
     def _requests(
         self, opened: OpenedPolicy, pairs: list[Counterfactual], prompts: RewardPrompts

@@ -136,8 +136,8 @@ class LibraryEntry(BaseModel):
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise UserError(f"{path}: {place}: {first['msg']}; {fix}") from error
+            field = ".".join(map(str, first["loc"]))
+            raise UserError(f"{path}: {field}: {first['msg']}; {fix}") from error
 
     @classmethod
     def read_beside(cls, adapter: Path) -> Self | None:

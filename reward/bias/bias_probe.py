@@ -143,7 +143,7 @@ def _texts_of(settings: BiasCheckSettings, prompts: RewardPrompts) -> Iterable[T
     rows = read_audited(settings.texts, ReadingSettings(), prompts.instead_of(plain_dialogue)).rows
     found = [(row.prompt, response) for row in rows for response in row.responses]
     num_kept = min(settings.max_texts, len(found))
-    return [found[place * len(found) // num_kept] for place in range(num_kept)]
+    return [found[index * len(found) // num_kept] for index in range(num_kept)]
 
 
 def _totals(scorer: Scorer, requests: Sequence[ScoreRequest]) -> NDArray[np.float64]:

@@ -63,12 +63,12 @@ def group_differences(
     Args:
         first, second: [pairs], the scores of each pair's two texts.
     """
-    places: dict[Contrast, list[int]] = {}
-    for place, pair in enumerate(pairs):
-        places.setdefault(pair.contrast, []).append(place)
+    indices: dict[Contrast, list[int]] = {}
+    for index, pair in enumerate(pairs):
+        indices.setdefault(pair.contrast, []).append(index)
     sides = {
-        contrast: tuple(_by_case([pairs[place].case for place in own], scores[own]) for scores in (first, second))
-        for contrast, own in places.items()
+        contrast: tuple(_by_case([pairs[index].case for index in own], scores[own]) for scores in (first, second))
+        for contrast, own in indices.items()
     }
     found = [difference(*(MeasuredMetric.of_prompts(side) for side in both)) for both in sides.values()]
     results = []
@@ -80,7 +80,7 @@ def group_differences(
                 one.value,
                 None if one.low is None or one.high is None else (one.low, one.high),
                 is_real,
-                len(places[contrast]),
+                len(indices[contrast]),
                 len(own),
                 (num_mixed or {}).get(contrast, 0),
                 cases_needed(spread, one.value) if spread else None,

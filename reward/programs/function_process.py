@@ -99,7 +99,7 @@ class FunctionProcess:
     def _start(self) -> None:
         part = self._part
         self._digest = digest_of_source(part.function)
-        place, _, name = part.function.rpartition(":")
+        module, _, name = part.function.rpartition(":")
         file = source_file(part.function)
         with starting(f"function={part.function}", "plumbob-function-") as scratch:
             variables = kept_environment(f"function={part.function}", "environment", part.environment)
@@ -117,7 +117,7 @@ class FunctionProcess:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._pipe = MessagePipe(self._process.stdin.fileno(), self._process.stdout.fileno())
         asked = {
-            "place": str(file) if place.endswith(".py") else place,
+            "place": str(file) if module.endswith(".py") else module,
             "name": name,
             "batched": part.batched,
             "timeout_s": part.timeout_s,

@@ -67,8 +67,8 @@ def _of_row(given: Any, column: str) -> tuple[Instruction, ...]:
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RowError(f"the column '{column}': instruction {place}: {first['msg']}") from error
+        field = ".".join(map(str, first["loc"]))
+        raise RowError(f"the column '{column}': instruction {field}: {first['msg']}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RowError(
             f'the column \'{column}\' has no list of instructions such as [{{"kind": "sentences", "max": 1}}]'

@@ -57,16 +57,16 @@ class CallConvention:
         start = text.find(self.begin, 0 if thought < 0 else thought + len(THOUGHTS_END))
         if start < 0:
             raise NoCall
-        content, place, calls = text[:start].strip(), start + len(self.begin), []
+        content, position, calls = text[:start].strip(), start + len(self.begin), []
         while True:
-            call, place = self.form.read(text, behind_space(text, place))
+            call, position = self.form.read(text, behind_space(text, position))
             calls.append(call)
-            place = behind_space(text, place)
-            if text[place:].rstrip() == self.end:
+            position = behind_space(text, position)
+            if text[position:].rstrip() == self.end:
                 return content, calls
-            if not self.between or not text.startswith(self.between, place):
+            if not self.between or not text.startswith(self.between, position):
                 raise NoCall
-            place += len(self.between)
+            position += len(self.between)
 
 
 @dataclass(frozen=True)
@@ -149,25 +149,25 @@ def _named_form(one: str) -> tuple[NamedJsonCall, int, int] | None:
 def _tagged_convention(tokenizer: Tokenizer, turn: AssistantTurn, samples: _Samples) -> CallConvention | None:
     """None where a number is written otherwise than a text, such as without quotation marks."""
     one, bare, numbers = samples.one, samples.bare or "", samples.numbers or ""
-    places = [one.find(word) for word in (NAME, KEYS[0], VALUES[0], KEYS[1], VALUES[1])]
-    if places != sorted(places) or NAME not in bare:
+    positions = [one.find(word) for word in (NAME, KEYS[0], VALUES[0], KEYS[1], VALUES[1])]
+    if positions != sorted(positions) or NAME not in bare:
         return None
     opening, middle, following, again = (
         one[before + len(word) : after].strip()
-        for word, before, after in zip((NAME, KEYS[0], VALUES[0], KEYS[1]), places, places[1:], strict=False)
+        for word, before, after in zip((NAME, KEYS[0], VALUES[0], KEYS[1]), positions, positions[1:], strict=False)
     )
-    stop = places[-1] + len(VALUES[1])
+    stop = positions[-1] + len(VALUES[1])
     closing, closing_bare = _end(tokenizer, one[stop:]), _end(tokenizer, bare.partition(NAME)[2])
     if again != middle or not all((opening, middle, following, closing, closing_bare)):
         return None
     _, _, number = numbers.partition(KEYS[0])[2].partition(middle)
     if not number.lstrip().startswith(str(NUMBERS[0])):
         return None
-    between = _between(samples, places[0], stop)
+    between = _between(samples, positions[0], stop)
     # What closes a call of this form is read with it.
     between = between and between.removeprefix(closing).strip()
     form = TaggedCall(opening, middle, following, closing, closing_bare)
-    return CallConvention(form, _begin(turn, samples, places[0], stop), between, "")
+    return CallConvention(form, _begin(turn, samples, positions[0], stop), between, "")
 
 
 def _begin(turn: AssistantTurn, samples: _Samples, start: int, stop: int) -> str:

@@ -25,8 +25,8 @@ def _with_words_changed(share: float) -> Edit:
     """That share of the words, at least one."""
 
     def edit(words: list[str], rng: random.Random) -> list[str]:
-        places = set(rng.sample(range(len(words)), max(1, round(share * len(words)))))
-        return [f"other{rng.randrange(1000)}" if place in places else word for place, word in enumerate(words)]
+        chosen = set(rng.sample(range(len(words)), max(1, round(share * len(words)))))
+        return [f"other{rng.randrange(1000)}" if index in chosen else word for index, word in enumerate(words)]
 
     return edit
 

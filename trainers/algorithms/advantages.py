@@ -160,8 +160,8 @@ def standardised_parts(
         weights: [K].
         has_action: bool [B].
     """
-    places = [group_standardised(part[:, None], has_action[:, None], groups, eps)[:, 0] for part in values]
-    return weights[:, None] * torch.stack(places)
+    standardised = [group_standardised(part[:, None], has_action[:, None], groups, eps)[:, 0] for part in values]
+    return weights[:, None] * torch.stack(standardised)
 
 
 def group_baseline(

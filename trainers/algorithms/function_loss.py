@@ -61,10 +61,10 @@ def load_loss(function: str) -> PairLoss:
     Raises:
         UserError: there is no such function on this host, or its import raises.
     """
-    file, (place, _, name) = source_file(function, KEY), function.rpartition(":")
+    file, (module, _, name) = source_file(function, KEY), function.rpartition(":")
     try:
         with redirect_stdout(sys.stderr):
-            found = load_function(str(file) if place.endswith(".py") else place, name)
+            found = load_function(str(file) if module.endswith(".py") else module, name)
     except Refused as error:
         raise UserError(f"{KEY}={function}: {error}") from error
     except Exception as error:

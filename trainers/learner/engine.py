@@ -297,4 +297,4 @@ class Engine:
 def _offloads(learner: LearnerSettings) -> dict[str, dict[str, str]]:
     """As DeepSpeed's `zero_optimization` has them."""
     asked = {"offload_optimizer": learner.offload_optimizer, "offload_param": learner.offload_params}
-    return {name: {"device": place} for name, place in asked.items() if place != "none"}
+    return {name: {"device": target} for name, target in asked.items() if target != "none"}

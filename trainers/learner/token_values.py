@@ -30,7 +30,7 @@ class TokenRows(NamedTuple):
     """One number of each measured token of rows of a batch, flat.
 
     Attributes:
-        rows: int64 [n], the place of each row in the batch; each once, in any order.
+        rows: int64 [n], the index of each row in the batch; each once, in any order.
         lengths: int64 [n], how many of its tokens were measured.
         values: float32 [sum of lengths]: row after row, of each its measured tokens in order.
     """

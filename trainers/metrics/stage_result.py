@@ -59,3 +59,14 @@ class StageSummary:
         seconds, peak, energy = metrics.pop("seconds"), metrics.pop("peak_memory_gib"), metrics.pop("energy", None)
         notes, policies = metrics.pop("notes", None), metrics.pop("policies", None)
         return cls(StageResult(metrics, None if notes is None else tuple(notes), policies), seconds, peak, energy)
+
+
+@dataclass(frozen=True)
+class FinishedStages:
+    """What the stages of a run came to, in the order in which they ran."""
+
+    stages: Mapping[str, StageSummary]
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Stage -> all that is known of it, as `summary.json` has it."""
+        return {name: summary.as_dict() for name, summary in self.stages.items()}

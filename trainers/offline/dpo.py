@@ -271,7 +271,7 @@ def rewarded_pairs(
     pairs = []
     for index in heldout.portions(MAX_PAIRS):
         rewards = learners.compute(heldout.batch_of(index), "policy", partial(implicit_rewards, loss))
-        for place, (high, low) in zip(index.tolist(), rewards.astype(np.float64).tolist(), strict=True):
-            (prompt, chosen), (_, rejected) = (sequence_texts(data.tokenizer, side) for side in data.heldout[place])
-            pairs.append(RewardedPair(place, prompt, chosen, rejected, high, low, high - low))
+        for position, (high, low) in zip(index.tolist(), rewards.astype(np.float64).tolist(), strict=True):
+            (prompt, chosen), (_, rejected) = (sequence_texts(data.tokenizer, side) for side in data.heldout[position])
+            pairs.append(RewardedPair(position, prompt, chosen, rejected, high, low, high - low))
     return pairs

@@ -241,11 +241,11 @@ def run_kto(run: KtoRun, data: KtoInput, learners: Learners, folder: Path, log: 
 def rewarded_responses(data: KtoInput, index: NDArray[np.int64], rewards: NDArray[np.float64]) -> list[RewardedPair]:
     """Held-out responses at `index` with their rewards beta (u - z0), [n]: good ones as chosen, bad as rejected."""
     pairs = []
-    for place, reward in zip(index.tolist(), rewards.tolist(), strict=True):
-        sequence, is_good = data.heldout[place]
+    for position, reward in zip(index.tolist(), rewards.tolist(), strict=True):
+        sequence, is_good = data.heldout[position]
         prompt, response = sequence_texts(data.tokenizer, sequence)
         if is_good:
-            pairs.append(RewardedPair(place, prompt, response, None, reward, None, reward))
+            pairs.append(RewardedPair(position, prompt, response, None, reward, None, reward))
         else:
-            pairs.append(RewardedPair(place, prompt, None, response, None, reward, -reward))
+            pairs.append(RewardedPair(position, prompt, None, response, None, reward, -reward))
     return pairs

@@ -24,16 +24,16 @@ class CombinedScores(NamedTuple):
 
     Attributes:
         totals: float [B].
-        places: part -> its weight times its place in its group, whose sum is the total, float32 [B]; none where the
-            scorer's own totals are learnt from.
+        standardised: part -> its weight times its standard score in its group, whose sum is the total, float32 [B];
+            none where the scorer's own totals are learnt from.
     """
 
     totals: Tensor
-    places: Mapping[str, Tensor]
+    standardised: Mapping[str, Tensor]
 
 
 def combined_scores(run: OnlineRun, scores: Sequence[Score], is_trained: Tensor, groups: Tensor) -> CombinedScores:
-    """The totals, or by `online.combine_parts` the weighted sum of each part's place within its group.
+    """The totals, or by `online.combine_parts` the weighted sum of each part's standard score within its group.
 
     A gate whose value is 0 makes the values of all the response's parts 0.
 
@@ -49,14 +49,16 @@ def combined_scores(run: OnlineRun, scores: Sequence[Score], is_trained: Tensor,
     is_open = torch.tensor([all(score.parts[name] != 0 for name in gates) for score in scores])
     values = torch.tensor([[score.parts[part.name] for score in scores] for part in reward.parts])
     weights = torch.tensor([part.weight for part in reward.parts])
-    places = standardised_parts(values * is_open, weights, is_trained, groups)
-    return CombinedScores(places.sum(dim=0), dict(zip((part.name for part in reward.parts), places, strict=True)))
+    standardised = standardised_parts(values * is_open, weights, is_trained, groups)
+    return CombinedScores(
+        standardised.sum(dim=0), dict(zip((part.name for part in reward.parts), standardised, strict=True))
+    )
 
 
 def turn_reward_scale(run: OnlineRun) -> float:
     """What the reward of an episode's turn counts in the response's: its part's weight, scaled as the total is.
 
-    0 where none counts by itself: without such a part, and where parts count by their places in their groups.
+    0 where none counts by itself: without such a part, and where parts count by their standard scores.
     """
     reward = None if run.reward is None else run.reward.reward
     if run.online.combine_parts != "sum" or not isinstance(reward, CombinedReward):

@@ -30,13 +30,13 @@ def run(arguments: Namespace) -> int:
 
     library, folder = library_of(arguments), find_adapter(arguments.adapter)
     added = add_adapter(library, folder, arguments.name, arguments.task, facts_of(folder))
-    place = library.folder_of(added.entry.name)
+    kept = library.folder_of(added.entry.name)
     if arguments.json:
         from plumbob.console.display import print_json
 
-        print_json({"folder": str(place), "left_out": added.left_out, **added.entry.model_dump()}, sys.stdout)
+        print_json({"folder": str(kept), "left_out": added.left_out, **added.entry.model_dump()}, sys.stdout)
         return OK
-    print(f"{place}: added, from {folder}")
+    print(f"{kept}: added, from {folder}")
     if added.left_out:
         print(f"left out, being no part of a PEFT folder: {', '.join(added.left_out)}")
     return OK

@@ -23,10 +23,10 @@ GROUPED = (*LISTED, "failures", "prompt_row", "action_mask")
 Cells = Mapping[str, Any]
 
 
-def listed_rows(places: Sequence[tuple[int, Path, int]], cache: ColumnCache) -> list[dict[str, Any]]:
+def listed_rows(locations: Sequence[tuple[int, Path, int]], cache: ColumnCache) -> list[dict[str, Any]]:
     """(step, file, row) each -> what a list shows of it, in the order given; each file is read once."""
     of_file: dict[Path, list[int]] = {}
-    for _, path, row in places:
+    for _, path, row in locations:
         of_file.setdefault(path, []).append(row)
     found: dict[tuple[Path, int], Cells] = {}
     for path, rows in of_file.items():
@@ -36,7 +36,7 @@ def listed_rows(places: Sequence[tuple[int, Path, int]], cache: ColumnCache) -> 
     return [
         listed(step, row, found[path, row])
         | {"prompt": _cut(found[path, row], "prompt"), "response": _cut(found[path, row], "response")}
-        for step, path, row in places
+        for step, path, row in locations
         if (path, row) in found
     ]
 
@@ -95,7 +95,7 @@ def group_view(step: int, path: Path, group_id: str, cache: ColumnCache) -> dict
     }
 
 
-def group_places(step: int, path: Path, row: int, cache: ColumnCache) -> dict[str, Any]:
+def group_locations(step: int, path: Path, row: int, cache: ColumnCache) -> dict[str, Any]:
     """What comes before and after a row: in its group by sample_index, and the first rows of the groups beside it."""
     ids, indices = _column(path, "group_id", cache), _column(path, "sample_index", cache)
     groups: dict[str, list[int]] = {}
@@ -104,15 +104,15 @@ def group_places(step: int, path: Path, row: int, cache: ColumnCache) -> dict[st
     order = list(groups)
     number = order.index(ids[row])
     own = sorted(groups[ids[row]], key=lambda other: (indices[other] is None, indices[other] or 0, other))
-    place = own.index(row)
+    location = own.index(row)
 
     def at(rows: Sequence[int], index: int) -> dict[str, int] | None:
         return {"step": step, "row": rows[index]} if 0 <= index < len(rows) else None
 
     firsts = [min(groups[group], key=lambda other: (indices[other] is None, indices[other] or 0)) for group in order]
     return {
-        "previous": at(own, place - 1),
-        "next": at(own, place + 1),
+        "previous": at(own, location - 1),
+        "next": at(own, location + 1),
         "group_previous": at(firsts, number - 1),
         "group_next": at(firsts, number + 1),
         "group": {"index": number, "size": len(own), "rows": own[:MAX_GROUP]},

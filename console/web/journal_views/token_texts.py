@@ -9,7 +9,7 @@ from typing import Any
 from plumbob.configs.paths import cached_folder, gguf_file_in, installed_folder, is_of_package, plain_model_name
 from plumbob.configs.resolved_copy import RESOLVED_FILE
 from plumbob.console.web.run_files.run_content import at, read_object
-from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.console.web.run_files.run_index import RunLocation
 
 TOKENIZER_FILE = "tokenizer.json"
 LEFT_BEHIND = ("policy", "sft/policy", "pretrain/policy", "new", "pretrain/new")
@@ -26,9 +26,9 @@ class TokenTexts:
         self._opened: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
 
-    def of(self, place: RunPlace, stage_folder: str, ids: Sequence[int]) -> list[str] | None:
+    def of(self, location: RunLocation, stage_folder: str, ids: Sequence[int]) -> list[str] | None:
         """A text for each token; None where no tokenizer is found."""
-        for path in _candidates(place, stage_folder):
+        for path in _candidates(location, stage_folder):
             tokenizer = self._open(path)
             if tokenizer is not None:
                 return texts_of(tokenizer, ids)
@@ -56,17 +56,17 @@ class TokenTexts:
             return self._opened[key]
 
 
-def _candidates(place: RunPlace, stage_folder: str) -> Iterator[Path]:
+def _candidates(location: RunLocation, stage_folder: str) -> Iterator[Path]:
     """What the run's stages left; then the folder, the package or the cached download of the model of its settings.
 
     The latter is the one file outside the served folder that is read: the settings name it, no request does.
     """
     for folder in dict.fromkeys((stage_folder, "")):
         for below in LEFT_BEHIND:
-            path = place.file(folder, below, TOKENIZER_FILE)
+            path = location.file(folder, below, TOKENIZER_FILE)
             if path is not None:
                 yield path
-    model = at(read_object(place.file(RESOLVED_FILE), []), "config", "policy", "model")
+    model = at(read_object(location.file(RESOLVED_FILE), []), "config", "policy", "model")
     if not isinstance(model, str) or not model:
         return
     if is_of_package(model):

@@ -15,7 +15,7 @@ from plumbob.console.web.journal_views.response_rows import (
     damaged_file,
     episode_of,
     failures_of,
-    group_places,
+    group_locations,
     listed,
     prompt_row_of,
     shown_episode,
@@ -23,7 +23,7 @@ from plumbob.console.web.journal_views.response_rows import (
 )
 from plumbob.console.web.journal_views.token_texts import TokenTexts
 from plumbob.console.web.run_files.run_content import finite_number, list_at, number_at, read_object, text_at
-from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.console.web.run_files.run_index import RunLocation
 from plumbob.rollout.token_numbers import td_errors
 
 MAX_TOKENS = 200_000
@@ -51,7 +51,7 @@ Numbers = NDArray[np.float64]
 
 
 def token_view(
-    place: RunPlace, stage_folder: str, step: int, path: Path, row: int, cache: ColumnCache, texts: TokenTexts
+    location: RunLocation, stage_folder: str, step: int, path: Path, row: int, cache: ColumnCache, texts: TokenTexts
 ) -> dict[str, Any]:
     """A row of a step's file. Raises HTTPException where there is no such row, or the file is damaged."""
     table = cache.table(path)
@@ -64,20 +64,20 @@ def token_view(
     mask = _flags(cells, "action_mask", len(ids))
     mask = np.ones(len(ids), np.bool_) if mask is None else mask
     numbers = {name: _numbers(cells, column, len(ids)) for name, column in NUMBERS.items()}
-    gamma = number_at(config_of(read_object(place.file(RESOLVED_FILE), [])), "online", "estimator", "gamma")
+    gamma = number_at(config_of(read_object(location.file(RESOLVED_FILE), [])), "online", "estimator", "gamma")
     shown = numbers | derived(numbers, mask, gamma)
     tokens = {name: None if values is None else _shown(values) for name, values in shown.items()}
     clipped = _flags(cells, "clipped", len(ids))
     versions = cells.get("versions") or ()
     return listed(step, row, cells) | {
-        **group_places(step, path, row, cache),
+        **group_locations(step, path, row, cache),
         "seed": cells.get("seed"),
         "prompt_row": prompt_row_of(cells),
         "failures": failures_of(cells),
         "tokens": {
             **tokens,
             "id": ids,
-            "text": texts.of(place, stage_folder, ids) or [f"[{token}]" for token in ids],
+            "text": texts.of(location, stage_folder, ids) or [f"[{token}]" for token in ids],
             "mask": mask.tolist(),
             "version": [int(version) for version in versions] if len(versions) == len(ids) else [-1] * len(ids),
             "clipped": None if clipped is None else clipped.tolist(),

@@ -17,7 +17,7 @@ from plumbob.console.web.run_files.run_content import (
     text_at,
 )
 from plumbob.console.web.run_files.run_facts import ALARM, TAIL_BYTES, RunFacts
-from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.console.web.run_files.run_index import RunLocation
 from plumbob.driver.run_folder.folder import DRIVER_LOG, STATUS_FILE, SUMMARY_FILE
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE
 
@@ -27,17 +27,17 @@ LOG_BYTES = 2 * 2**20
 MAX_FINDINGS = 500
 
 
-def run_details(place: RunPlace, facts: RunFacts) -> dict[str, Any]:
+def run_details(location: RunLocation, facts: RunFacts) -> dict[str, Any]:
     """The run's line with all that its overview shows. Damaged files are left out, and named in `damaged`."""
     unread: list[str] = []
-    resolved = read_object(place.file(RESOLVED_FILE), unread)
-    summary = read_object(place.file(SUMMARY_FILE), unread)
-    status = read_object(place.file(STATUS_FILE), unread)
+    resolved = read_object(location.file(RESOLVED_FILE), unread)
+    summary = read_object(location.file(SUMMARY_FILE), unread)
+    status = read_object(location.file(STATUS_FILE), unread)
     stages, config = object_at(summary, "stages"), config_of(resolved)
-    return facts.of(place) | {
+    return facts.of(location) | {
         "status": status or None,
         "summary": summary or None,
-        "findings": _findings(place, stages)[:MAX_FINDINGS],
+        "findings": _findings(location, stages)[:MAX_FINDINGS],
         "notes": [
             {"stage": stage, "message": note}
             for stage, content in stages.items()
@@ -50,11 +50,13 @@ def run_details(place: RunPlace, facts: RunFacts) -> dict[str, Any]:
         "git_commit": at(resolved, "git_commit"),
         "resumed": list_at(resolved, "resumed"),
         "monitors": at(config, "online", "monitors"),
-        "metric_names": {stage: names for folder in place.stage_folders() for stage, names in _names(place, folder)},
+        "metric_names": {
+            stage: names for folder in location.stage_folders() for stage, names in _names(location, folder)
+        },
     }
 
 
-def _findings(place: RunPlace, stages: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _findings(location: RunLocation, stages: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of a stage that ended what its summary says; of another the first step of each alarm in its metrics."""
     found = [
         _finding(stage, number_at(alarm, "step"), text_at(alarm, "name"), text_at(alarm, "message"))
@@ -62,9 +64,12 @@ def _findings(place: RunPlace, stages: Mapping[str, Any]) -> list[dict[str, Any]
         for alarm in list_at(content, "monitors")
     ]
     first = [
-        alarm for folder in place.stage_folders() for alarm in _first_alarms(place, folder) if alarm[0] not in stages
+        alarm
+        for folder in location.stage_folders()
+        for alarm in _first_alarms(location, folder)
+        if alarm[0] not in stages
     ]
-    messages = _messages(place) if first else {}
+    messages = _messages(location) if first else {}
     for stage, step, name in first:
         words = messages.get((stage, step), [])
         message_of = next((message for message in words if name.split("_")[0].lower() in message.lower()), None)
@@ -76,10 +81,10 @@ def _finding(stage: str, step: float | None, name: str | None, message: str | No
     return {"stage": stage, "step": step, "name": name, "message": message, "kind": "alarm", "rows": None}
 
 
-def _first_alarms(place: RunPlace, folder: str) -> Iterator[tuple[str, int, str]]:
+def _first_alarms(location: RunLocation, folder: str) -> Iterator[tuple[str, int, str]]:
     """(stage, step, name) of each alarm of a stage, where it was first raised."""
     cursor, seen = "", set()
-    path = place.file(folder, METRICS_FILE)
+    path = location.file(folder, METRICS_FILE)
     while True:
         grown = read_grown(path, cursor)
         lines = [line for line in grown.lines if f'"{ALARM}'.encode() in line]
@@ -95,10 +100,10 @@ def _first_alarms(place: RunPlace, folder: str) -> Iterator[tuple[str, int, str]
         cursor = grown.cursor
 
 
-def _messages(place: RunPlace) -> dict[tuple[str, int], list[str]]:
+def _messages(location: RunLocation) -> dict[tuple[str, int], list[str]]:
     """(stage, step) -> what the driver told its user of it: lines `TIME STAGE: step N: MESSAGE` of its log."""
     found: dict[tuple[str, int], list[str]] = {}
-    for line in last_lines(place.file(DRIVER_LOG), LOG_BYTES):
+    for line in last_lines(location.file(DRIVER_LOG), LOG_BYTES):
         _, _, words = line.decode("utf-8", "replace").partition(" ")
         stage, _, rest = words.partition(": step ")
         step, colon, message = rest.partition(": ")
@@ -107,9 +112,9 @@ def _messages(place: RunPlace) -> dict[tuple[str, int], list[str]]:
     return found
 
 
-def _names(place: RunPlace, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _names(location: RunLocation, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Of a stage's metrics what people call them."""
-    records, _ = json_lines(last_lines(place.file(folder, METRICS_FILE), TAIL_BYTES))
+    records, _ = json_lines(last_lines(location.file(folder, METRICS_FILE), TAIL_BYTES))
     metrics = {
         name: None for record in records if isinstance(at(record, "metrics"), Mapping) for name in record["metrics"]
     }

@@ -19,7 +19,7 @@ from plumbob.console.web.run_files.run_content import (
     read_object,
     text_at,
 )
-from plumbob.console.web.run_files.run_index import SEPARATOR, RunPlace
+from plumbob.console.web.run_files.run_index import SEPARATOR, RunLocation
 from plumbob.console.web.run_files.run_state import state_of
 from plumbob.driver.run_folder.folder import EVENTS_FILE, STATUS_FILE, SUMMARY_FILE
 from plumbob.driver.run_folder.lock import LOCK_FILE
@@ -42,17 +42,17 @@ class RunFacts:
         self._known: dict[str, tuple[Signature, dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
-    def of(self, place: RunPlace) -> dict[str, Any]:
+    def of(self, location: RunLocation) -> dict[str, Any]:
         """What a page is given of a run; never raises for what is damaged."""
-        stages = place.stage_folders()
-        signature = tuple(_signature(place, stages))
+        stages = location.stage_folders()
+        signature = tuple(_signature(location, stages))
         with self._lock:
-            known = self._known.get(place.id)
+            known = self._known.get(location.id)
         if known is None or known[0] != signature:
-            known = signature, _facts(place, stages, signature)
+            known = signature, _facts(location, stages, signature)
             with self._lock:
-                self._known[place.id] = known
-        return _as_of_now(place, known[1])
+                self._known[location.id] = known
+        return _as_of_now(location, known[1])
 
     def keep(self, ids: Mapping[str, Any]) -> None:
         """Forget runs that are no longer there."""
@@ -60,33 +60,33 @@ class RunFacts:
             self._known = {run_id: known for run_id, known in self._known.items() if run_id in ids}
 
 
-def _signature(place: RunPlace, stages: list[str]) -> Iterator[tuple[str, int, int]]:
+def _signature(location: RunLocation, stages: list[str]) -> Iterator[tuple[str, int, int]]:
     own = [(name,) for name in OFTEN_WRITTEN]
     for parts in (*own, *((stage, name) for stage in stages for name in (METRICS_FILE, SUMMARY_FILE))):
         try:
-            found = place.folder.joinpath(*parts).stat()
+            found = location.folder.joinpath(*parts).stat()
         except (OSError, ValueError):
             continue
         yield "/".join(parts), found.st_mtime_ns, found.st_size
 
 
-def _facts(place: RunPlace, folders: list[str], signature: Signature) -> dict[str, Any]:
+def _facts(location: RunLocation, folders: list[str], signature: Signature) -> dict[str, Any]:
     damaged: list[str] = []
-    resolved = read_object(place.file(RESOLVED_FILE), damaged)
-    summary = read_object(place.file(SUMMARY_FILE), damaged)
-    status = read_object(place.file(STATUS_FILE), damaged)
+    resolved = read_object(location.file(RESOLVED_FILE), damaged)
+    summary = read_object(location.file(SUMMARY_FILE), damaged)
+    status = read_object(location.file(STATUS_FILE), damaged)
     updated = max((changed / 1e9 for name, changed, _ in signature if name != RESOLVED_FILE), default=0.0)
     began = _when_begun(resolved)
     if began is None:
         began = min((changed / 1e9 for _, changed, _ in signature), default=0.0)
-    stages, newest = _stages(place, folders, summary, damaged)
+    stages, newest = _stages(location, folders, summary, damaged)
     config = config_of(resolved)
     metrics = {name: value for tail in newest for name, value in _metrics(tail).items()}
     alarms = [alarm for name in object_at(summary, "stages") for alarm in list_at(summary, "stages", name, "monitors")]
     num_live = sum(name.startswith(ALARM) for name in _metrics(newest[-1])) if newest else 0
     return {
-        "id": place.id,
-        "name": text_at(config, "name") or place.folder.name,
+        "id": location.id,
+        "name": text_at(config, "name") or location.folder.name,
         "kind": configured_stage(config) or text_at(summary, "kind") or "run",
         "began": began,
         "updated": updated or began,
@@ -102,11 +102,11 @@ def _facts(place: RunPlace, folders: list[str], signature: Signature) -> dict[st
     }
 
 
-def _as_of_now(place: RunPlace, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _as_of_now(location: RunLocation, facts: Mapping[str, Any]) -> dict[str, Any]:
     """With what changes though no file does."""
     shown = dict(facts)
     cpus, gpus, step_s = (shown.pop(name) for name in ("cpus", "gpus", "step_s"))
-    life = state_of(place, shown["updated"])
+    life = state_of(location, shown["updated"])
     is_running = life.state == "running"
     if is_running or shown["seconds"] is None:
         shown["seconds"] = max((time.time() if is_running else shown["updated"]) - shown["began"], 0.0)
@@ -131,13 +131,13 @@ def _as_of_now(place: RunPlace, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stages(
-    place: RunPlace, folders: list[str], summary: Mapping[str, Any], damaged: list[str]
+    location: RunLocation, folders: list[str], summary: Mapping[str, Any], damaged: list[str]
 ) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
     """Each stage's line, and the newest records of those that have some."""
     stages, newest = [], []
     done = object_at(summary, "stages")
     for folder in folders:
-        path = place.file(folder, METRICS_FILE)
+        path = location.file(folder, METRICS_FILE)
         records, num_damaged = json_lines(last_lines(path, TAIL_BYTES))
         if num_damaged:
             damaged.append(f"{folder}/{METRICS_FILE}".lstrip("/"))
@@ -147,8 +147,8 @@ def _stages(
             continue
         if records:
             newest.append(records)
-        own = place.id if not folder else f"{place.id}{SEPARATOR}{folder}"
-        ended = name in done or (folder != "" and place.file(folder, SUMMARY_FILE) is not None)
+        own = location.id if not folder else f"{location.id}{SEPARATOR}{folder}"
+        ended = name in done or (folder != "" and location.file(folder, SUMMARY_FILE) is not None)
         step, num_steps = number_at(last, "step"), number_at(last, "num_steps")
         stages.append({"name": name, "id": own, "step": step, "num_steps": num_steps, "is_finished": ended})
     return stages, newest

@@ -1,4 +1,4 @@
-"""Which runs stand below the folder that is served, and the files of each that may be read (`RunIndex`, `RunPlace`)."""
+"""Which runs are below the folder that is served, and which files of each may be read (`RunIndex`, `RunLocation`)."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ FRESH_S = 1.0
 
 
 @dataclass(frozen=True)
-class RunPlace:
+class RunLocation:
     """A run below the folder that is served.
 
     Attributes:
@@ -74,11 +74,11 @@ class RunPlace:
         return [name for *_, name in sorted(found)] or [""]
 
     def _stages_begun(self) -> dict[str, int]:
-        """Stage -> its place in the order in which the run recorded that they began: copied files tell no times."""
+        """Stage -> its index in the order in which the run recorded that they began: copied files tell no times."""
         path = self.file(EVENTS_FILE)
         events, _ = json_lines([] if path is None else lines_with(path, b'"stage_began"'))
         names = [name for event in events if (name := text_at(event, "stage")) is not None]
-        return {name: place for place, name in enumerate(dict.fromkeys(names))}
+        return {name: index for index, name in enumerate(dict.fromkeys(names))}
 
     def stage_folder(self, stage: str | None) -> str:
         """The name of a stage's folder: of none that is named the newest with steps, of the run's own the run's folder.
@@ -108,33 +108,33 @@ class RunIndex:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._places: dict[str, RunPlace] = {}
+        self._locations: dict[str, RunLocation] = {}
         self._listed = -FRESH_S
         self._lock = threading.Lock()
 
-    def places(self) -> dict[str, RunPlace]:
+    def locations(self) -> dict[str, RunLocation]:
         """Id -> run."""
         with self._lock:
             if time.monotonic() - self._listed >= FRESH_S:
-                self._places = {place.id: place for place in _found(self.root)}
+                self._locations = {location.id: location for location in _found(self.root)}
                 self._listed = time.monotonic()
-            return self._places
+            return self._locations
 
-    def find(self, run_id: str) -> RunPlace:
+    def find(self, run_id: str) -> RunLocation:
         """The run of an id, or the pipeline that it names a stage of. Raises HTTPException where there is none."""
-        places = self.places()
-        if run_id in places:
-            return places[run_id]
+        locations = self.locations()
+        if run_id in locations:
+            return locations[run_id]
         pipeline, _, stage = run_id.rpartition(SEPARATOR)
-        if pipeline in places and stage in places[pipeline].stage_folders():
-            return places[pipeline]
+        if pipeline in locations and stage in locations[pipeline].stage_folders():
+            return locations[pipeline]
         raise HTTPException(404, f"there is no run {run_id[:80]!r} here: go back to the list of runs")
 
 
-def _found(root: Path) -> Iterator[RunPlace]:
+def _found(root: Path) -> Iterator[RunLocation]:
     """A run's own folders are not looked through: its stages are no runs of their own."""
     if _is_run(root):
-        yield RunPlace(root, root, root.name or "run")
+        yield RunLocation(root, root, root.name or "run")
         return
     folders, num_looked_at, num_runs = [(root, 0)], 0, 0
     while folders and num_looked_at < MAX_FOLDERS and num_runs < MAX_RUNS:
@@ -142,7 +142,7 @@ def _found(root: Path) -> Iterator[RunPlace]:
         num_looked_at += 1
         if depth and _is_run(folder):
             num_runs += 1
-            yield RunPlace(root, folder, str(folder.relative_to(root)).replace(os.sep, SEPARATOR))
+            yield RunLocation(root, folder, str(folder.relative_to(root)).replace(os.sep, SEPARATOR))
         elif depth < MAX_DEPTH:
             folders += [(path, depth + 1) for path in _folders(folder)]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
 
-from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.console.web.run_files.run_index import RunLocation
 from plumbob.driver.run_folder.folder import DRIVER_LOG, LOGS_FOLDER
 
 MERGED = "merged"
@@ -20,10 +20,10 @@ LAST = "-1"
 STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
 
 
-def log_files(place: RunPlace) -> dict[str, Any]:
+def log_files(location: RunLocation) -> dict[str, Any]:
     """Name, size and time of each log; the driver's first."""
     files = []
-    for name, path in _logs(place).items():
+    for name, path in _logs(location).items():
         try:
             found = path.stat()
         except OSError:  # It was removed since it was listed.
@@ -32,18 +32,18 @@ def log_files(place: RunPlace) -> dict[str, Any]:
     return {"files": files}
 
 
-def _logs(place: RunPlace) -> dict[str, Path]:
+def _logs(location: RunLocation) -> dict[str, Path]:
     """Name -> file: the names that may be asked for."""
-    driver = place.file(DRIVER_LOG)
+    driver = location.file(DRIVER_LOG)
     found = {} if driver is None else {DRIVER_LOG: driver}
-    for path in place.listing(LOGS_FOLDER)[:MAX_FILES]:
-        log = place.file(LOGS_FOLDER, path.name) if path.name.endswith(LOG_SUFFIX) else None
+    for path in location.listing(LOGS_FOLDER)[:MAX_FILES]:
+        log = location.file(LOGS_FOLDER, path.name) if path.name.endswith(LOG_SUFFIX) else None
         if log is not None:
             found[path.name] = log
     return found
 
 
-def log_after(place: RunPlace, name: str, cursor: str, limit: int, is_written: bool) -> dict[str, Any]:
+def log_after(location: RunLocation, name: str, cursor: str, limit: int, is_written: bool) -> dict[str, Any]:
     """`text` of a log from a cursor on, at most `limit` bytes of it (of all together: `limit` of each).
 
     `more`: there is more to be read now.
@@ -51,7 +51,7 @@ def log_after(place: RunPlace, name: str, cursor: str, limit: int, is_written: b
     Args:
         is_written: somebody may still end the last line; otherwise it is given as it is.
     """
-    logs = _logs(place)
+    logs = _logs(location)
     if name == MERGED:
         return _merged(logs, cursor, limit, is_written)
     if name not in logs:

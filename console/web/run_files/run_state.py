@@ -7,7 +7,7 @@ import time
 from typing import NamedTuple
 
 from plumbob.console.web.run_files.run_content import json_lines, last_lines, text_at
-from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.console.web.run_files.run_index import RunLocation
 from plumbob.driver.run_folder.folder import CLUSTER_FILE, EVENTS_FILE, SUMMARY_FILE
 from plumbob.driver.run_folder.listed_run import SILENT_S
 from plumbob.driver.run_folder.lock import LOCK_FILE
@@ -26,21 +26,21 @@ class RunLife(NamedTuple):
     why: str | None
 
 
-def state_of(place: RunPlace, updated: float) -> RunLife:
+def state_of(location: RunLocation, updated: float) -> RunLife:
     """`updated`: when its files changed last, in seconds since 1970."""
-    silent = _silence(place, updated)
+    silent = _silence(location, updated)
     if silent == "":
         return RunLife("running", None)
-    if place.file(SUMMARY_FILE) is not None:
+    if location.file(SUMMARY_FILE) is not None:
         return RunLife("finished", None)
-    return RunLife("stopped", _recorded_end(place) or silent or "its driver ended without a word; it can be resumed")
+    return RunLife("stopped", _recorded_end(location) or silent or "its driver ended without a word; it can be resumed")
 
 
-def _silence(place: RunPlace, updated: float) -> str | None:
+def _silence(location: RunLocation, updated: float) -> str | None:
     """Empty where a driver is at work; otherwise why that is not so; None where no driver left a sign."""
-    lock = place.file(LOCK_FILE)
+    lock = location.file(LOCK_FILE)
     if lock is None:  # A file system that keeps no locks has the file of the connection alone.
-        has_connection = place.file(CLUSTER_FILE) is not None
+        has_connection = location.file(CLUSTER_FILE) is not None
         return _if_silent("its driver", updated) if has_connection else None
     try:
         owner = OWNER.match(lock.read_bytes()[:1000])
@@ -69,8 +69,8 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _recorded_end(place: RunPlace) -> str | None:
+def _recorded_end(location: RunLocation) -> str | None:
     """What the run recorded last of its end, if nothing began after it."""
-    events, _ = json_lines(last_lines(place.file(EVENTS_FILE), MAX_EVENT_BYTES))
+    events, _ = json_lines(last_lines(location.file(EVENTS_FILE), MAX_EVENT_BYTES))
     kind = text_at(events[-1], "event") if events else None
     return text_at(events[-1], "why") or kind if kind in ENDS else None

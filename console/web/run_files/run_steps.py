@@ -10,15 +10,15 @@ from plumbob.console.web.run_files.run_content import (
     read_grown,
     text_at,
 )
-from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.console.web.run_files.run_index import RunLocation
 from plumbob.driver.run_folder.folder import EVENTS_FILE
 from plumbob.driver.run_folder.step_events import is_step
 from plumbob.trainers.metrics.sinks.jsonl import METRICS_FILE
 
 
-def steps_after(place: RunPlace, stage: str | None, cursor: str) -> dict[str, Any]:
+def steps_after(location: RunLocation, stage: str | None, cursor: str) -> dict[str, Any]:
     """`records` of a stage's steps, and the next cursor."""
-    grown = read_grown(place.file(place.stage_folder(stage), METRICS_FILE), cursor)
+    grown = read_grown(location.file(location.stage_folder(stage), METRICS_FILE), cursor)
     contents, num_damaged = json_lines(grown.lines)
     records = [record for record in map(_record, contents) if record is not None]
     return {
@@ -45,9 +45,9 @@ def _record(content: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def events_after(place: RunPlace, cursor: str) -> dict[str, Any]:
+def events_after(location: RunLocation, cursor: str) -> dict[str, Any]:
     """`events` as the run recorded them, and the next cursor; without the steps, which `steps_after` gives."""
-    grown = read_grown(place.file(EVENTS_FILE), cursor)
+    grown = read_grown(location.file(EVENTS_FILE), cursor)
     contents, num_damaged = json_lines(line for line in grown.lines if not is_step(line))
     events = [content for content in contents if text_at(content, "event") is not None]
     return {

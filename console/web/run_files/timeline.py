@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from plumbob.console.web.run_files.run_content import at, list_at, number_at, read_object, text_at
-from plumbob.console.web.run_files.run_index import RunPlace
+from plumbob.console.web.run_files.run_index import RunLocation
 from plumbob.console.web.run_files.run_steps import events_after, steps_after
 from plumbob.console.web.run_files.trace_spans import MAX_SPANS, Span, TraceSpans, merged_to
 from plumbob.core.spans import MAIN_ROW
@@ -18,25 +18,25 @@ LEARNERS = "learners"
 LEARNER_PHASES = ("logprobs", "evaluate", "learn", "publish", "commit", "save")
 
 
-def timeline(place: RunPlace, stage: str | None, traces: TraceSpans) -> dict[str, Any]:
+def timeline(location: RunLocation, stage: str | None, traces: TraceSpans) -> dict[str, Any]:
     """`workers` with their spans in seconds since 1970, and when versions were published.
 
     `unread`: bytes of the trace that are read when the timeline is asked for again.
     """
-    events = _all_events(place)
+    events = _all_events(location)
     published = [
         {"time": when, "version": number_at(event, "version")}
         for event in events
         if text_at(event, "event") == "published" and (when := _time(event)) is not None
         if not stage or text_at(event, "stage") in (None, stage)
     ]
-    trace = traces.of(place.file(TRACE_FILE))
+    trace = traces.of(location.file(TRACE_FILE))
     workers, more = trace.workers, trace.is_merged
     source = "trace" if workers else "events"
     if not workers:
-        workers = _from_events(place, stage, events)
+        workers = _from_events(location, stage, events)
     _mark_lost(workers, events)
-    hosts = _hosts(place, events)
+    hosts = _hosts(location, events)
     rows: list[dict[str, Any]] = []
     for name, spans in workers.items():
         merged = merged_to(MAX_SPANS, spans)
@@ -56,10 +56,10 @@ def timeline(place: RunPlace, stage: str | None, traces: TraceSpans) -> dict[str
     }
 
 
-def _all_events(place: RunPlace) -> list[dict[str, Any]]:
+def _all_events(location: RunLocation) -> list[dict[str, Any]]:
     """At most as many as two readings give: a run writes three lines a step, of which one is the step."""
-    first = events_after(place, "")
-    return [*first["events"], *(events_after(place, first["cursor"])["events"] if first["more"] else ())]
+    first = events_after(location, "")
+    return [*first["events"], *(events_after(location, first["cursor"])["events"] if first["more"] else ())]
 
 
 def _time(event: Mapping[str, Any]) -> float | None:
@@ -72,11 +72,11 @@ def _time(event: Mapping[str, Any]) -> float | None:
 # -------------------------------------------------------------------------------------------------------- of its steps
 
 
-def _from_events(place: RunPlace, stage: str | None, events: list[dict[str, Any]]) -> dict[str, list[Span]]:
+def _from_events(location: RunLocation, stage: str | None, events: list[dict[str, Any]]) -> dict[str, list[Span]]:
     """The driver's phases, laid back from when each step's line was written; each role is busy in its own."""
     found: dict[str, list[Span]] = {MAIN_ROW: []}
     phases: list[Span] = []
-    for record in steps_after(place, stage, "")["records"]:
+    for record in steps_after(location, stage, "")["records"]:
         end = record["time"]
         if end is None:
             continue
@@ -92,7 +92,7 @@ def _from_events(place: RunPlace, stage: str | None, events: list[dict[str, Any]
         worker, when = text_at(event, "worker"), _time(event)
         if text_at(event, "event") in ("joined", "replaced") and worker is not None and when is not None:
             found.setdefault(worker, [])
-    for worker in _hosts(place, events):
+    for worker in _hosts(location, events):
         found.setdefault(worker, [])
     for worker, spans in found.items():
         role = worker.rpartition("-")[0]
@@ -102,14 +102,14 @@ def _from_events(place: RunPlace, stage: str | None, events: list[dict[str, Any]
     return found
 
 
-def _hosts(place: RunPlace, events: list[dict[str, Any]]) -> dict[str, str]:
+def _hosts(location: RunLocation, events: list[dict[str, Any]]) -> dict[str, str]:
     """Worker -> the host that it is or was on."""
     found = {
         worker: host
         for event in events
         if (worker := text_at(event, "worker")) is not None and (host := text_at(event, "on")) is not None
     }
-    workers = at(read_object(place.file(STATUS_FILE), []), "workers")
+    workers = at(read_object(location.file(STATUS_FILE), []), "workers")
     for role in workers if isinstance(workers, Mapping) else ():
         for row in list_at(workers, role):
             worker, host = text_at(row, "worker"), text_at(row, "host")

@@ -28,13 +28,13 @@ def left_as_lora(config: AdaLoraConfig, tensors: Mapping[str, Tensor]) -> tuple[
     """
     ends = ".lora_E"
     plain, ranks = dict[str, Tensor](), dict[str, int]()
-    for place in (name.removesuffix(ends) for name in tensors if name.endswith(ends)):
-        e, a, b = (tensors[f"{place}.lora_{part}"] for part in "EAB")
+    for saved in (name.removesuffix(ends) for name in tensors if name.endswith(ends)):
+        e, a, b = (tensors[f"{saved}.lora_{part}"] for part in "EAB")
         left = e.flatten() != 0
         if not left.any():
             left[0] = True
-        plain[f"{place}.lora_A.weight"], plain[f"{place}.lora_B.weight"] = (a * e)[left], b[:, left]
-        ranks[place.removeprefix(SAVED_PREFIX)] = int(left.sum())
+        plain[f"{saved}.lora_A.weight"], plain[f"{saved}.lora_B.weight"] = (a * e)[left], b[:, left]
+        ranks[saved.removeprefix(SAVED_PREFIX)] = int(left.sum())
     scaling = config.lora_alpha / (config.init_r + EPSILON)
     largest = max(ranks.values())
     others = {name: rank for name, rank in ranks.items() if rank != largest}

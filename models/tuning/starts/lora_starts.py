@@ -102,11 +102,11 @@ def as_plain_lora(
         tensors: PEFT's saved name -> CPU tensor.
     """
     plain, starts = dict(tensors), 0
-    for place, layer in model.named_modules():
+    for path, layer in model.named_modules():
         if not isinstance(getattr(layer, "lora_variant", {}).get(adapter), StartedLora):
             continue
         starts += 1
-        a_name, b_name = (f"{place}.lora_{side}.weight" for side in "AB")
+        a_name, b_name = (f"{path}.lora_{side}.weight" for side in "AB")
         a, b = tensors[a_name], tensors[b_name]
         a_start, b_start = (half[adapter].start.to(a) for half in (layer.lora_A, layer.lora_B))
         plain[a_name], plain[b_name] = torch.cat([a + a_start, a]), torch.cat([b, b_start], dim=1)

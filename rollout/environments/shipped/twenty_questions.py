@@ -73,8 +73,8 @@ class TwentyQuestions:
 def attribute_in(question: str) -> Attribute | None:
     """What a question is about: the attribute of the first of its words that belongs to one."""
     found = [(re.search(rf"\b(?:{KEYWORDS[one.name]})\b", question, re.IGNORECASE), one) for one in ATTRIBUTES]
-    places = [(match.start(), number) for number, (match, _) in enumerate(found) if match is not None]
-    return found[min(places)[1]][1] if places else None
+    starts = [(match.start(), number) for number, (match, _) in enumerate(found) if match is not None]
+    return found[min(starts)[1]][1] if starts else None
 
 
 def rows(num_cars: int = len(NAMES)) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from plumbob.rollout.publish_proof import PublishError, max_difference
 
 
 def compare_slot(
-    manager: Any, lora_id: int, expected: Mapping[str, Tensor], places: Mapping[tuple[str, bool], str]
+    manager: Any, lora_id: int, expected: Mapping[str, Tensor], saved_names: Mapping[tuple[str, bool], str]
 ) -> dict[str, float]:
     """What the slot of `lora_id` holds, against what it should hold, in one tensor-parallel rank.
 
@@ -17,10 +17,10 @@ def compare_slot(
         manager: vLLM's LoRAModelManager, which gives ids to slots and knows every layer that takes adapters.
         lora_id: the id that requests name.
         expected: PEFT's saved name -> tensor, rounded and scaled as it is to be served.
-        places: (vLLM's name of a module, is it A) -> PEFT's saved name. Parts of a packed layer count one by one.
+        saved_names: (vLLM's name of a module, is it A) -> PEFT's saved name. Parts of a packed layer count one by one.
 
     Returns:
-        The largest difference of each tensor that has a place, and the largest element of each place to which nothing
+        The largest difference of each tensor that has a slot, and the largest element of each slot to which nothing
         was sent.
 
     Raises:
@@ -36,7 +36,7 @@ def compare_slot(
             found = _slot_tensors(layer, slot, is_a)
             if len(found) != len(parts):
                 raise PublishError(f"{module_name} ({type(layer).__name__}) has a layout that cannot be read back")
-            names = [places.get((part, is_a)) for part in parts]
+            names = [saved_names.get((part, is_a)) for part in parts]
             shards = _shards(layer, [None if name is None else expected[name] for name in names], is_a)
             for part, name, shard, tensor in zip(parts, names, shards, found, strict=True):
                 wanted = tensor.new_zeros((0, 0)) if shard is None else shard.to(tensor.device)

@@ -121,5 +121,5 @@ def compare_in_engine(worker: Any, lora_id: int, expected: Mapping[str, Tensor])
     manager = worker.model_runner.lora_manager._adapter_manager
     mapper = getattr(manager.model, "hf_to_vllm_mapper", None)
     rename = mapper.get_rename_mapper() if mapper is not None else None
-    places = {parse_fine_tuned_lora_name(name, rename): name for name in expected}
-    return compare_slot(manager, lora_id, expected, places)
+    saved_names = {parse_fine_tuned_lora_name(name, rename): name for name in expected}
+    return compare_slot(manager, lora_id, expected, saved_names)

@@ -31,13 +31,13 @@ def test_a_batch_is_found_by_its_step_and_epochs_and_seeds_differ() -> None:
         batches.batch_at(3)
 
 
-# Records 0 to 3 are of the first file, 4 and 5 of the second, 6 to 11 of the third: 12 places an epoch. By weight, 1, 2
+# Records 0 to 3 are of the first file, 4 and 5 of the second, 6 to 11 of the third: 12 slots an epoch. By weight, 1, 2
 # and 3 of 6, these are 2, 4 and 6 of them.
 MIXTURE = Mixture((4, 2, 6), (1.0, 2.0, 3.0))
 
 
 def test_each_file_has_its_share_of_every_epoch_whatever_its_size() -> None:
-    assert MIXTURE.num_places == (2, 4, 6)
+    assert MIXTURE.num_slots == (2, 4, 6)
     epochs = [mixed_order(MIXTURE, epoch, seed=5).tolist() for epoch in range(4)]
     for order in epochs:
         assert len(order) == 12
@@ -52,9 +52,9 @@ def test_each_file_has_its_share_of_every_epoch_whatever_its_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "weights", "places"),
+    ("sizes", "weights", "slots"),
     [
-        ((5, 5), (1.0, 2.0), (3, 7)),  # 3.33 and 6.67: the place that is left goes to the larger remainder.
+        ((5, 5), (1.0, 2.0), (3, 7)),  # 3.33 and 6.67: the slot that is left goes to the larger remainder.
         ((3, 3, 4), (1.0, 1.0, 1.0), (4, 3, 3)),  # 3.33 each: to the first.
         ((10, 90), (0.5, 0.5), (50, 50)),
         ((7,), (0.3,), (7,)),
@@ -63,16 +63,16 @@ def test_each_file_has_its_share_of_every_epoch_whatever_its_size() -> None:
     ],
 )
 def test_shares_that_are_no_whole_numbers(
-    sizes: tuple[int, ...], weights: tuple[float, ...], places: tuple[int, ...]
+    sizes: tuple[int, ...], weights: tuple[float, ...], slots: tuple[int, ...]
 ) -> None:
-    assert Mixture(sizes, weights).num_places == places
+    assert Mixture(sizes, weights).num_slots == slots
 
 
 def test_batches_of_a_mixture_are_found_by_their_step() -> None:
     def batches() -> EpochBatches:
         return EpochBatches(12, 5, 3, seed=2, mixture=MIXTURE)
 
-    assert batches().num_batches == 8  # 36 places in batches of 5.
+    assert batches().num_batches == 8  # 36 slots in batches of 5.
     later = batches().batch_at(6).tolist()
     row = np.concatenate(list(batches()))
     assert row[30:35].tolist() == later

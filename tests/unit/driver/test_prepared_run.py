@@ -39,7 +39,7 @@ def test_a_resumed_run_keeps_the_name_that_its_metrics_have(tmp_path: Path, monk
     nothing: Any = None
     memory: Any = type("Memory", (), {"take": lambda self: 0.25})()
     context = StageContext(nothing, nothing, tmp_path, Watching(), memory, stage_of(GRPO, tmp_path))
-    assert list(prepare_run(GRPO)(context)) == ["ppo"]
+    assert list(prepare_run(GRPO)(context).stages) == ["ppo"]
 
 
 def test_a_pipeline_says_what_its_check_of_bias_will_do() -> None:

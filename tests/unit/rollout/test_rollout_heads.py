@@ -61,7 +61,7 @@ def test_rollouts_are_found_where_they_are() -> None:
     chunks = {"first": [ONE, TWO], "second": [THREE]}
     found = [*heads(chunks["first"], "first"), *heads(chunks["second"], "second")]
     refs = refer([found[2], found[1], found[0]])
-    assert (refs.parts, refs.places) == (("second", "first"), ((0, 0), (1, 1), (1, 0)))
+    assert (refs.parts, refs.locations) == (("second", "first"), ((0, 0), (1, 1), (1, 0)))
     assert refs.of([chunks[part] for part in refs.parts]) == [THREE, TWO, ONE]
     here = refer([TWO, ONE])
     assert here.of(here.parts) == [TWO, ONE]
@@ -70,11 +70,11 @@ def test_rollouts_are_found_where_they_are() -> None:
 
 
 def test_a_scorer_is_given_the_texts_that_are_elsewhere() -> None:
-    places = [head.place for head in (*heads([ONE, TWO], "first"), *heads([THREE], "second"))]
-    asked = [ScoreRequest("q", "", place=place) for place in places] + [ScoreRequest("q", "here")]
+    locations = [head.location for head in (*heads([ONE, TWO], "first"), *heads([THREE], "second"))]
+    asked = [ScoreRequest("q", "", location=location) for location in locations] + [ScoreRequest("q", "here")]
     numbered, parts = by_number(asked)
     assert parts == ["first", "second"]
-    assert [request.place and tuple(request.place) for request in numbered] == [(0, 0), (0, 1), (1, 0), None]
+    assert [request.location and tuple(request.location) for request in numbered] == [(0, 0), (0, 1), (1, 0), None]
     found = with_texts(numbered, [[ONE, TWO], [THREE]])
     assert [request.response for request in found] == [ONE.response, TWO.response, THREE.response, "here"]
-    assert all(request.place is None for request in found)
+    assert all(request.location is None for request in found)

@@ -51,7 +51,7 @@ class RankLearner(Protocol):
         """Train on the rows of all ranks, of which these are this rank's. Collective.
 
         The minibatches are those of `Learner.update`, however many ranks there are. An error names rows by their places
-        in the whole batch; tokens are told of this rank's own rows, by their places here.
+        in the whole batch; tokens are told of this rank's own rows, by their indices here.
         """
 
 

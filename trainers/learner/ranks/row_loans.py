@@ -35,7 +35,7 @@ class RowExchange(WholeBatch, Protocol):
 
 
 class HeldRows(NamedTuple, Generic[B]):
-    """What a rank computes of in an update. Attributes: ids: int64 [n], the rows' places in the whole batch, sorted."""
+    """What a rank computes of in an update. Attributes: ids: int64 [n], the rows' indices in the batch, sorted."""
 
     batch: B
     ids: Rows
@@ -57,7 +57,7 @@ class RowLoans:
 
     @classmethod
     def of(cls, rank: Rank, num_own: int, epochs: Sequence[Rows]) -> "RowLoans":
-        """By the minibatches [M, S] of each epoch, of places in the whole batch."""
+        """By the minibatches [M, S] of each epoch, of indices in the whole batch."""
         dealt = (
             np.stack([even_shares(minibatch, num_own, rank.world_size) for minibatch in epoch], axis=1)
             for epoch in epochs
@@ -89,7 +89,7 @@ class RowLoans:
         return HeldRows(joined([found[owner] for owner in sorted(found)]), ids)
 
     def hand_back(self, measured: Mapping[str, TokenRows], ranks: RowExchange) -> dict[str, TokenRows]:
-        """What was measured of the rows that this rank computed -> of those that it has, by places here. Collective."""
+        """What was measured of the rows that this rank computed -> of those that it has, by index here. Collective."""
         lenders = np.unique(self.borrowed(self.rank.index) // self.num_own).tolist()
         of_lenders = {
             lender: {name: _of_owner(rows, lender, self.num_own) for name, rows in measured.items()}
@@ -107,7 +107,7 @@ class RowLoans:
 
 
 def even_shares(minibatch: Rows, num_own: int, num_ranks: int) -> Rows:
-    """A minibatch's rows [S], places in a batch of blocks of `num_own` -> which each rank computes, [ranks, S / ranks].
+    """A minibatch's rows [S], indices into blocks of `num_own` -> which each rank computes, [ranks, S / ranks].
 
     Each its own, in the minibatch's order, as far as its share goes; those that have too few take what is left over.
     """
@@ -150,7 +150,7 @@ def _one_below_another(parts: Sequence[Any]) -> Any:
 
 
 def _of_owner(measured: TokenRows, owner: int, num_own: int) -> TokenRows:
-    """Of the rows of one rank's block, by their places in it."""
+    """Of the rows of one rank's block, by their indices in it."""
     is_owned = measured.rows // num_own == owner
     of_tokens = np.repeat(is_owned, measured.lengths)
     return TokenRows(measured.rows[is_owned] - owner * num_own, measured.lengths[is_owned], measured.values[of_tokens])

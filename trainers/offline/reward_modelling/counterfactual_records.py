@@ -74,9 +74,9 @@ class Mitigation:
         """Of each the same with the other group's terms, of a contrast that it names; of several contrasts each has its
         turn. None where it names none."""
         found: list[FeedbackRecord | None] = []
-        for place, record in enumerate(records):
+        for index, record in enumerate(records):
             swaps = self.naming(record)
-            found.append(swapped_record(record, swaps[place % len(swaps)]) if swaps else None)
+            found.append(swapped_record(record, swaps[index % len(swaps)]) if swaps else None)
         return found
 
     def naming(self, record: FeedbackRecord) -> list[TermSwap]:

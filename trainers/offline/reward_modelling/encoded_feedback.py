@@ -44,7 +44,7 @@ class EncodedFeedback:
         return collate_counterfactuals(tokenizer, rows, others, self._targets(index))
 
     def _targets(self, index: NDArray[np.int64]) -> list[float]:
-        return [target_of(self.records[place]) for place in index]
+        return [target_of(self.records[row_index]) for row_index in index]
 
 
 def encode_feedback(run: RewardRun, tokenizer: Any, records: Sequence[FeedbackRecord]) -> EncodedFeedback:

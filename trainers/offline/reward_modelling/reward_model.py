@@ -191,7 +191,9 @@ def _rows(run: RewardRun, records: Sequence[FeedbackRecord]) -> tuple[RenderedRo
 
 
 def _ranked(num_responses: int) -> list[str]:
-    return ["chosen", "rejected"] if num_responses == 2 else [f"rank {place}" for place in range(1, num_responses + 1)]
+    return (
+        ["chosen", "rejected"] if num_responses == 2 else [f"rank {number}" for number in range(1, num_responses + 1)]
+    )
 
 
 def _reader(run: RewardRun, render: Render) -> Callable[[str], ReadRecords[Any]]:

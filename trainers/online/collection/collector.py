@@ -183,7 +183,7 @@ def score_requests(rollouts: Sequence[Response], rows: Mapping[str, Mapping[str,
             rollout.response,
             rows.get(rollout.request.prompt_id, {}),
             episode_reward=None if rollout.episode is None else rollout.episode.reward,
-            place=rollout.place if isinstance(rollout, RolloutHead) else None,
+            location=rollout.location if isinstance(rollout, RolloutHead) else None,
         )
         for rollout in rollouts
     ]

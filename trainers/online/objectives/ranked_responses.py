@@ -82,9 +82,9 @@ def row_of_each(is_wanted: Tensor, groups: Tensor) -> RowOfGroups:
     """The wanted row, bool [B], of each group, int64 [B]; a group has one at most."""
     numbers, first = np.unique(groups.numpy(), return_index=True)
     wanted = np.flatnonzero(is_wanted.numpy())
-    places = np.searchsorted(numbers, groups.numpy()[wanted])
+    indices = np.searchsorted(numbers, groups.numpy()[wanted])
     rows, is_found = first.astype(np.int64), np.zeros(len(numbers), np.bool_)
-    rows[places], is_found[places] = wanted, True
+    rows[indices], is_found[indices] = wanted, True
     return RowOfGroups(rows, is_found)
 
 

@@ -66,7 +66,10 @@ class Deal:
         return [
             OwnScores(
                 self.responses.part(rows, dropped),
-                CombinedScores(learnt.totals[rows], {name: places[rows] for name, places in learnt.places.items()}),
+                CombinedScores(
+                    learnt.totals[rows],
+                    {name: own[rows] for name, own in learnt.standardised.items()},
+                ),
                 text,
             )
             for rows, dropped, text in zip(self.rows, self.left_out, texts, strict=True)

@@ -60,7 +60,7 @@ class OwnRollouts:
     """What a rank computes of: b responses that stand side by side in the step, and come with the call.
 
     Attributes:
-        first: the place of the first in the step.
+        first: the index of the first in the step.
         groups: int64 [b], the step's numbers.
         probed: by which of them the sampler is tried; None where the learner computes all.
         teachers: the number of each one's, int64 [b]; None where there are none.
@@ -132,7 +132,7 @@ def learn_rows(rank: RankLearner, order: StepOrder, own: OwnScores) -> RankResul
 
     Raises:
         StaleRollouts: as `make_experience`.
-        NotFinite: likewise, or in the update; its rows are places in the step.
+        NotFinite: likewise, or in the update; its rows are indices in the step.
     """
     run, online = order.run, order.run.online
     evaluated: EvaluatedRows = rank.kept

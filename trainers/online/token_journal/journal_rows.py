@@ -126,8 +126,8 @@ def shaping_records(responses: StepResponses, step: StepUpdate) -> list[ShapingR
             records.append(None)
         elif earned.shaped is None:
             records.append(ShapingRecord((ShapingStep("teacher", "teacher", returns[row]),), 0.0, returns[row]))
-        elif step.scores.places:
-            parts = {name: float(places[row]) for name, places in step.scores.places.items()}
+        elif step.scores.standardised:
+            parts = {name: float(standardised[row]) for name, standardised in step.scores.standardised.items()}
             records.append(record_shaping(parts, None, totals[row], levels[row], returns[row]))
         else:
             parts = dict(score.weighted) or {"reward": totals[row]}

@@ -14,7 +14,7 @@ from plumbob.cluster.worker_groups import SamplerGroup, ScorerHere
 from plumbob.models.adapter import Adapter
 from plumbob.reward.scorer import ScoreRequest, Unrewarded
 from plumbob.rollout.rollout_heads import refer
-from plumbob.rollout.rollout_records import Place, Rollout, SampleRequest
+from plumbob.rollout.rollout_records import Rollout, RowLocation, SampleRequest
 from tests.support.partial_worker import PartialWorker
 from tests.support.pool_of_actors import TIMEOUT_S, PoolOfActors
 
@@ -140,7 +140,7 @@ def test_responses_that_do_not_come_are_waited_for_within_the_bound(pool_of: Cal
     never = one.started[0].actor.handle.hold.remote()
     late = r"^the driver: still fetching responses after 1 s \(cluster\.call_timeout_s\)$"
     with pytest.raises(RolloutsLost, match=late):
-        ScorerHere(Unrewarded(), 1.0).score([ScoreRequest("p", "", place=Place(never, 0))])
+        ScorerHere(Unrewarded(), 1.0).score([ScoreRequest("p", "", location=RowLocation(never, 0))])
 
 
 def test_rollouts_stay_where_they_were_sampled_and_are_found_there(pool_of: Callable[..., PoolOfActors]) -> None:

@@ -48,8 +48,8 @@ def test_the_worst_disagreements_come_first(run: Path) -> None:
 
 def test_single_responses_have_one_text(run: Path) -> None:
     table = pq.read_table(run / PAIRS_FILE)
-    place = table.schema.get_field_index("rejected")
-    pq.write_table(table.set_column(place, "rejected", pa.nulls(4, pa.string())), run / PAIRS_FILE)
+    location = table.schema.get_field_index("rejected")
+    pq.write_table(table.set_column(location, "rejected", pa.nulls(4, pa.string())), run / PAIRS_FILE)
     with served(run.parent) as client:
         found = asked(client, "/api/runs/run/pairs")
     assert found["kind"] == "single" and found["rows"][0]["rejected"] is None

@@ -69,16 +69,16 @@ def test_the_histogram_is_of_what_the_other_filters_leave(client: httpx.Client) 
 
 
 def test_orders(client: httpx.Client) -> None:
-    def places(**query: Any) -> list[tuple[int, int]]:
+    def locations(**query: Any) -> list[tuple[int, int]]:
         return [(row["step"], row["row"]) for row in asked(client, f"{RUN}/rollouts", **query)["rows"]]
 
-    assert places(limit=3, order="asc") == [(1, 0), (1, 1), (1, 2)]
-    assert places(limit=3, offset=31) == [(30, 31), (9, 0), (1, 0)]
+    assert locations(limit=3, order="asc") == [(1, 0), (1, 1), (1, 2)]
+    assert locations(limit=3, offset=31) == [(30, 31), (9, 0), (1, 0)]
     # Score 3 is that of every fourth row; the newest step comes first, and within it the first row.
-    assert places(limit=2, sort="score") == [(30, 3), (30, 7)]
-    assert places(limit=2, sort="score", order="asc") == [(30, 0), (30, 4)]
-    assert places(limit=2, sort="length") == [(9, 0), (30, 0)]
-    assert places(offset=65) == []
+    assert locations(limit=2, sort="score") == [(30, 3), (30, 7)]
+    assert locations(limit=2, sort="score", order="asc") == [(30, 0), (30, 4)]
+    assert locations(limit=2, sort="length") == [(9, 0), (30, 0)]
+    assert locations(offset=65) == []
 
 
 def test_long_texts_are_cut_in_the_list_and_whole_in_the_group(client: httpx.Client) -> None:

@@ -126,13 +126,15 @@ def test_an_unchanged_run_is_not_read_again(tmp_path: Path, monkeypatch: pytest.
     finished_run(tmp_path / "run", "ppo", {})
     read: list[str] = []
     reading = run_facts._facts
-    monkeypatch.setattr(run_facts, "_facts", lambda place, *rest: read.append(place.id) or reading(place, *rest))
-    facts, place = RunFacts(), RunIndex(tmp_path).find("run")
-    assert facts.of(place)["step"] == 30
-    facts.of(place)
+    monkeypatch.setattr(
+        run_facts, "_facts", lambda location, *rest: read.append(location.id) or reading(location, *rest)
+    )
+    facts, location = RunFacts(), RunIndex(tmp_path).find("run")
+    assert facts.of(location)["step"] == 30
+    facts.of(location)
     assert read == ["run"]
     write_metrics(tmp_path / "run", "ppo", 31)
-    assert facts.of(place)["step"] == 31 and read == ["run", "run"]
+    assert facts.of(location)["step"] == 31 and read == ["run", "run"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]\n", b"\xff\xfe\n", b'{"a":' * 5000 + b"\n", NO_OBJECTS], ids=len)
@@ -168,4 +170,4 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 
 def test_one_run_is_a_folder_of_runs_too(tmp_path: Path) -> None:
     finished_run(tmp_path / "alone", "ppo", {})
-    assert list(RunIndex(tmp_path / "alone").places()) == ["alone"]
+    assert list(RunIndex(tmp_path / "alone").locations()) == ["alone"]

@@ -35,7 +35,7 @@ def test_thirteen_words_in_a_row_are_found_wherever_they_stand(tmp_path: Path) -
     ]
     found = shared_ngrams(texts, [read])
     # The first, thirteen words of it, and the short one whole; twelve words, or ten each side of a new one, are not.
-    assert [(one.place, one.row) for one in found] == [(0, 1), (1, 1), (4, 2)]
+    assert [(one.index, one.row) for one in found] == [(0, 1), (1, 1), (4, 2)]
     assert found[1].words == " ".join(words[3:16]) and found[2].words == SHORT
     # With eight words as the n the twelve are found, and so are both sides of the new one.
-    assert [one.place for one in shared_ngrams(texts, [read_benchmark(read.path, 8)])] == [0, 1, 2, 3, 4]
+    assert [one.index for one in shared_ngrams(texts, [read_benchmark(read.path, 8)])] == [0, 1, 2, 3, 4]

@@ -81,7 +81,7 @@ def test_rows_of_all_forms_are_read(tmp_path: Path) -> None:
     ]
     read = read_audited(write(tmp_path / "rows.jsonl", rows), ReadingSettings())
     assert [row.form for row in read.rows] == ["ranking", "labelled", "scored", "text", "demonstration", "prompt"]
-    assert read.rows[0].responses == ("y", "x") and (read.rows[0].best_place, read.rows[0].annotator) == (1, "ann")
+    assert read.rows[0].responses == ("y", "x") and (read.rows[0].best_index, read.rows[0].annotator) == (1, "ann")
     assert read.rows[4].question == "a?" and read.rows[4].prompt == "\n\nHuman: a?\n\nAssistant:"
     path = write(tmp_path / "other.jsonl", [{"foo": "bar"}])
     with pytest.raises(UserError, match=r"none of its 1 rows can be read, such as other\.jsonl row 1"):

@@ -39,8 +39,8 @@ def test_the_longer_wins_by_words_and_ties_do_not_count() -> None:
 
 
 def test_where_the_best_stood_is_known_of_two_that_kept_their_order() -> None:
-    rows = [AuditedRow("x", "ranking", "Why?", ("a", "b"), best_place=place) for place in (0, 0, 0, 1)]
-    rows += [pair("a", "b"), AuditedRow("x", "ranking", "Why?", ("a", "b", "c"), best_place=0)]
+    rows = [AuditedRow("x", "ranking", "Why?", ("a", "b"), best_index=place) for place in (0, 0, 0, 1)]
+    rows += [pair("a", "b"), AuditedRow("x", "ranking", "Why?", ("a", "b", "c"), best_index=0)]
     found = first_wins(rows)
     assert found is not None and (found[0].mean, found[1]) == (0.75, 4)
     assert first_wins([pair("a", "b")]) is None

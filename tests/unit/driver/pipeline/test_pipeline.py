@@ -146,7 +146,7 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     nothing: Any = None
     scene = StageContext(nothing, nothing, tmp_path, nothing, nothing, "pipeline")
-    metrics = run_pipeline(settings(policy, encoder), lambda folder: FILES, scene)
+    metrics = run_pipeline(settings(policy, encoder), lambda folder: FILES, scene).as_dict()
     assert ran == [*first, "sft", "reward", "ppo", "dpo", "eval"]
     spent = {"seconds": 2.0, "peak_memory_gib": 0.5}
     assert metrics["sft"] == {"loss": 3.0, "notes": ["a note"], **spent}
@@ -160,7 +160,7 @@ def test_only_a_new_model_is_pre_trained_and_an_ended_stage_is_not_run_again(
     # Interrupted in the reward stage, the next run makes that one again and no other.
     (tmp_path / "reward" / "summary.json").unlink()
     ran.clear()
-    assert run_pipeline(settings(policy, encoder), lambda folder: FILES, scene) == metrics
+    assert run_pipeline(settings(policy, encoder), lambda folder: FILES, scene).as_dict() == metrics
     assert ran == ["reward"]
 
 
@@ -174,7 +174,7 @@ def test_a_summary_adds_to_a_stage_what_others_know_of_it_and_changes_none() -> 
     }
     stages = {name: StageSummary(result, 2.0, 0.5) for name, result in results.items()}
     spent = {"seconds": 2.0, "peak_memory_gib": 0.5}
-    assert PipelineResult(stages, 0.9, ("3 rows skipped",)).summary() == {
+    assert PipelineResult(stages, 0.9, ("3 rows skipped",)).as_dict() == {
         "data": {"notes": ["3 rows skipped"]},
         "sft": {"loss": 1.0, "reward": 1.0, **spent},
         "reward": {"accuracy": 0.8, "noise_ceiling": 0.9, **spent},
@@ -182,7 +182,7 @@ def test_a_summary_adds_to_a_stage_what_others_know_of_it_and_changes_none() -> 
         "eval": spent,
     }
     assert results["eval"].policies == {"sft": {"reward": 1.0}, "ppo": {"reward": 2.0}}
-    assert list(PipelineResult(stages, None, ()).summary()) == ["sft", "reward", "ppo", "eval"]
+    assert list(PipelineResult(stages, None, ()).as_dict()) == ["sft", "reward", "ppo", "eval"]
 
 
 class Said:
@@ -209,7 +209,7 @@ def test_notes_about_the_files_are_kept_with_the_figures(tmp_path: Path, monkeyp
         settings("team/llama", "team/bert"),
         lambda folder: files,
         StageContext(nothing, nothing, tmp_path, said, nothing, "pipeline"),
-    )
+    ).as_dict()
     assert list(metrics) == ["data", "sft", "reward", "ppo", "dpo", "eval"]
     assert metrics["data"] == {"notes": ["3 rows skipped"]}
     assert said.notes == [("data", "3 rows skipped")]

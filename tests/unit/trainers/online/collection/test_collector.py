@@ -74,7 +74,7 @@ def collected(
     return fake, cursor, Collector(run, cursor, fake, fake, SampleLedger(), lambda name: nullcontext()).collect(4)
 
 
-def places(rollouts: Sequence[Rollout]) -> list[int]:
+def prompts_of(rollouts: Sequence[Rollout]) -> list[int]:
     return [order().index(rollout.request.prompt_id) for rollout in rollouts]
 
 
@@ -82,8 +82,8 @@ def test_groups_without_spread_are_replaced_by_other_prompts() -> None:
     # Round 1 asks prompts 0 and 1, of which 1 teaches; round 2 asks 2 in the place of 0; round 3 asks 3.
     fake, cursor, found = collected([1, 3], DynamicSamplingSettings(max_rounds=3))
     assert [len(requests) for requests in fake.rounds] == [4, 2, 2]
-    assert places(found.rollouts) == [1, 1, 3, 3]
-    assert places([rollout for rollout, _ in found.dropped]) == [0, 0, 2, 2]
+    assert prompts_of(found.rollouts) == [1, 1, 3, 3]
+    assert prompts_of([rollout for rollout, _ in found.dropped]) == [0, 0, 2, 2]
     assert [score.total for score in found.scores] == [0, 1, 0, 1]
     assert [score.total for _, score in found.dropped] == [2, 2, 2, 2]
     assert (found.num_rounds, found.num_flat) == (3, 0)
@@ -102,15 +102,15 @@ def test_every_group_of_a_step_has_a_name_and_every_response_a_seed_of_its_own()
 def test_after_the_last_round_the_step_is_filled_up() -> None:
     # Only prompt 1 teaches; rounds 2 and 3 ask 2 and 3 in vain; the first group without spread fills the step.
     _, cursor, found = collected([1], DynamicSamplingSettings(max_rounds=3))
-    assert places(found.rollouts) == [1, 1, 0, 0]
-    assert places([rollout for rollout, _ in found.dropped]) == [2, 2, 3, 3]
+    assert prompts_of(found.rollouts) == [1, 1, 0, 0]
+    assert prompts_of([rollout for rollout, _ in found.dropped]) == [2, 2, 3, 3]
     assert (found.num_rounds, found.num_flat) == (3, 1)
     assert cursor.state()["position"] == 4
 
 
 def test_one_round_is_enough_when_all_teach() -> None:
     _, cursor, found = collected([0, 1], DynamicSamplingSettings(max_rounds=3))
-    assert (places(found.rollouts), found.dropped, found.num_rounds, found.num_flat) == ([0, 0, 1, 1], (), 1, 0)
+    assert (prompts_of(found.rollouts), found.dropped, found.num_rounds, found.num_flat) == ([0, 0, 1, 1], (), 1, 0)
     assert cursor.state()["position"] == 2
 
 
@@ -127,13 +127,13 @@ def test_a_group_that_is_all_wrong_and_differs_in_length_alone_is_replaced() -> 
     found = Collector(run, PromptCursor(PROMPTS, SEED), fake, fake, SampleLedger(), lambda name: nullcontext()).collect(
         4
     )
-    assert places(found.rollouts) == [1, 1, 2, 2]
-    assert places([rollout for rollout, _ in found.dropped]) == [0, 0]
+    assert prompts_of(found.rollouts) == [1, 1, 2, 2]
+    assert prompts_of([rollout for rollout, _ in found.dropped]) == [0, 0]
 
 
 def test_without_dynamic_sampling_nothing_is_dropped() -> None:
     _, _, found = collected([], None)
-    assert (places(found.rollouts), found.dropped, found.num_rounds, found.num_flat) == ([0, 0, 1, 1], (), 1, 0)
+    assert (prompts_of(found.rollouts), found.dropped, found.num_rounds, found.num_flat) == ([0, 0, 1, 1], (), 1, 0)
 
 
 def test_samplers_are_idle_while_responses_are_scored_and_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:

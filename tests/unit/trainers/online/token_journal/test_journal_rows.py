@@ -103,12 +103,12 @@ def rows_of(
     known: LogprobsAndValues,
     forwards: list[Any],
     online: OnlineSettings = PPO,
-    places: Mapping[str, Tensor] | None = None,
+    standardised: Mapping[str, Tensor] | None = None,
 ) -> list[JournalRow]:
     """After an update whose epochs' forwards gave these; none of an objective that measures no tokens."""
     totals = torch.tensor([score.total for score in responses.scores])
-    if places:
-        totals = torch.stack(list(places.values())).sum(dim=0)
+    if standardised:
+        totals = torch.stack(list(standardised.values())).sum(dim=0)
     experience, _, earned = made(responses, known, online, totals)
     learnt = train_rows(online.estimator, experience, known, collate_rollouts(responses.rollouts, 0).groups)
     log = TokenLog(len(forwards))
@@ -116,7 +116,7 @@ def rows_of(
         log.epoch = epoch
         sums = policy_loss_sum(online, 1.0, forward, learnt.batch)
         log.add(np.arange(experience.num_rows), sums.tokens)
-    step = StepUpdate(experience, CombinedScores(totals, places or {}), earned, learnt, log.joined())
+    step = StepUpdate(experience, CombinedScores(totals, standardised or {}), earned, learnt, log.joined())
     return journal_rows(responses, known, step)
 
 
@@ -208,8 +208,8 @@ def test_a_reward_that_is_one_thing_has_one_part_and_no_step_that_changed_nothin
 
 
 def test_parts_that_are_standardised_add_their_places() -> None:
-    places = {"a": torch.tensor([0.5]), "b": torch.tensor([-1.25])}
-    (row,) = rows_of(TWO, computed(), [FIRST_EPOCH], places=places)
+    standardised = {"a": torch.tensor([0.5]), "b": torch.tensor([-1.25])}
+    (row,) = rows_of(TWO, computed(), [FIRST_EPOCH], standardised=standardised)
     assert row.shaping is not None and row.shaping.total == -0.75
     assert [(step.name, step.value) for step in row.shaping.steps][:3] == [("a", 0.5), ("b", -1.25), ("scale", -0.75)]
 
