@@ -26,8 +26,9 @@ def hidden(package: str) -> Iterator[None]:
 def uncompiled() -> Iterator[None]:
     """Around imports of PEFT: functions that are decorated with torch.compile inside stay as they are.
 
-    PEFT imports bitsandbytes, which decorates spare kernels for devices that have none of their own, as CPUs and CUDA
-    have. torch's compiler would be imported for that alone: a second of CPU, and 40 MB.
+    PEFT imports bitsandbytes, which decorates spare kernels for devices that have none of their own. CPUs and CUDA have
+    their own for all but odd shapes, which are computed uncompiled then. torch's compiler would be imported for that
+    alone: a second of CPU, and 40 MB. It sets a variable of the process for as long: one thread at a time.
     """
     before = os.environ.get(IS_OFF)
     os.environ[IS_OFF] = "1"

@@ -80,10 +80,10 @@ def without_gate(run: OnlineRun, scores: Sequence[Score], *rest: Any) -> Combine
 
 
 def gated_afterwards(run: OnlineRun, scores: Sequence[Score], *rest: Any) -> CombinedScores:
-    """What a gate stops gets the middle place of its group, instead of values of 0 among the others."""
+    """What a gate stops gets the middle of its group, instead of values of 0 among the others."""
     found = without_gate(run, scores, *rest)
     is_open = torch.tensor([score.parts["gate"] != 0 for score in scores])
-    return CombinedScores(found.totals * is_open, found.places)
+    return CombinedScores(found.totals * is_open, found.standardised)
 
 
 STANDARDISED = "plumbob.trainers.online.part_rewards.standardised_parts"

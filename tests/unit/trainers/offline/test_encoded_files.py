@@ -37,7 +37,7 @@ def test_files_in_shares_are_noted_and_shown(tmp_path: Path, policy: str) -> Non
     large, small = write(tmp_path / "large.jsonl", "abcdef"), write(tmp_path / "small.jsonl", "xy")
     data = prepare_sft(run_of(policy, {large: 1, small: 1}))
     assert data.mixture is not None
-    assert (data.mixture.sizes, data.mixture.weights, data.mixture.num_places) == ((6, 2), (1, 1), (4, 4))
+    assert (data.mixture.sizes, data.mixture.weights, data.mixture.num_slots) == ((6, 2), (1, 1), (4, 4))
     assert data.notes == (
         f"data.mixture: 4 of the 8 records of an epoch (50.0%) are of {large}: each of its 6 is used 0.667 times.",
         f"data.mixture: 4 of the 8 records of an epoch (50.0%) are of {small}: each of its 2 is used 2 times.",
@@ -96,6 +96,6 @@ def test_pairs_of_several_files(tmp_path: Path, policy: str) -> None:
     one, two, apart = pairs("one", "abc"), pairs("two", "z"), pairs("apart", "q")
     data = TokenizedPairDataSettings(mixture={one: 1, two: 3}, heldout_pairs=apart)
     found = prepare_dpo(DpoRun(data=data, policy=AlignedPolicySettings(model=policy)))
-    assert found.mixture is not None and found.mixture.num_places == (1, 3)
+    assert found.mixture is not None and found.mixture.num_slots == (1, 3)
     assert [row.setting for row in found.rows] == [f"data.mixture={one}", f"data.mixture={two}"]
     assert len(found.train) == 4 and len(found.heldout) == 1
