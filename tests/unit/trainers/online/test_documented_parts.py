@@ -37,6 +37,6 @@ def test_each_line_is_what_the_run_learns_from() -> None:
         found = combined_scores(run, scores, torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.int64))
         assert found.totals.tolist() == pytest.approx([float(line[column]) for line in lines], abs=6e-4)
     for (_, _, _, _, _, first, sign, second, _), right, style in zip(
-        lines, found.places["right"].tolist(), found.places["style"].tolist(), strict=True
+        lines, found.standardised["right"].tolist(), found.standardised["style"].tolist(), strict=True
     ):
         assert (right, style) == pytest.approx((float(first), float(f"{sign}{second}")), abs=6e-4)
