@@ -105,7 +105,7 @@ def test_the_metrics_have_each_parts_mean_and_spread(ruled: Left) -> None:
         assert metrics["policy_grad_norm"] > 0
 
 
-def places(name: str, group: Sequence[Mapping[str, float]]) -> list[float]:
+def standard_scores(name: str, group: Sequence[Mapping[str, float]]) -> list[float]:
     """w (v - mean) / (std + eps) of a part, whose values are 0 where the gate stops a response."""
     column = [parts[name] if parts["length"] else 0.0 for parts in group]
     mean, std = statistics.fmean(column), statistics.stdev(column)
@@ -119,7 +119,7 @@ def test_what_is_learnt_from_is_the_sum_or_each_parts_place_in_its_group(ruled: 
         groups[step, row.group_id].append(row)
     for rows in groups.values():
         found = [values(row) for row in rows]
-        placed = {name: places(name, found) for name in WEIGHTS}
+        placed = {name: standard_scores(name, found) for name in WEIGHTS}
         for number, (row, parts) in enumerate(zip(rows, found, strict=True)):
             assert row.shaping is not None
             steps = {step.name: step.value for step in row.shaping.steps if step.kind == "part"}

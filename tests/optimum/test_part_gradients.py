@@ -45,7 +45,7 @@ def values_of(num_prompts: int, task: Array, tree: Any) -> Mapping[str, Array]:
     return {"task": task, "wide": wide, "gate": (seeded_rewards(tree, num_prompts, seed=8) > -0.5).astype(float)}
 
 
-def places(values: Mapping[str, Array], counts: Array, eps: float = 1e-4) -> Array:
+def standard_scores(values: Mapping[str, Array], counts: Array, eps: float = 1e-4) -> Array:
     """Sum over parts of w (v - mean) / (std + eps) of a prompt's responses, each drawn `counts` times, [P, K]."""
     total = np.zeros_like(counts)
     size = counts.sum(1, keepdims=True)
@@ -80,7 +80,7 @@ def without_gate(run: OnlineRun, scores: Sequence[Score], *rest: Any) -> Combine
 
 
 def gated_afterwards(run: OnlineRun, scores: Sequence[Score], *rest: Any) -> CombinedScores:
-    """What a gate stops gets the middle of its group, instead of values of 0 among the others."""
+    """What a gate stops gets the mean of its group, instead of values of 0 among the others."""
     found = without_gate(run, scores, *rest)
     is_open = torch.tensor([score.parts["gate"] != 0 for score in scores])
     return CombinedScores(found.totals * is_open, found.standardised)
@@ -123,7 +123,7 @@ def errors_of(folder: Path) -> Errors:
             "reward": ScorerSettings(parts=PARTS),
         }
     )
-    instance = replace(problem.instance(), rewards=places(values, counts.astype(float)))
+    instance = replace(problem.instance(), rewards=standard_scores(values, counts.astype(float)))
     by_logits = enumerated_gradient(run, instance, world, learners, counts.astype(float))
     expected = pulled_back(world, learners, by_logits)
     responses = with_parts(listed_step(world, problem.rewards, counts, learners, STEPS), values, counts)
