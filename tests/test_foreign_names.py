@@ -21,6 +21,7 @@ OWNERS = {
     "_init_amx": "torch.cpu",
     "_is_amx_tile_supported": "torch.cpu",
     "_adapter_manager": "vllm.lora.worker_manager",
+    "_C": "vllm._custom_ops",
     "__compatible_ops__": "deepspeed.ops",
     "_get_param_partition_rank": "deepspeed.runtime.zero.stage3",
     "_index_in_param_group": "deepspeed.utils.mixed_precision_linkage",
