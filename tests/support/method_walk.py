@@ -157,7 +157,8 @@ def first_moments(
 
 def _run_of(stage: str, tuning: dict[str, Any], learning_rate: float, base: str, **learner: Any) -> Any:
     schema, given = STAGES[stage]
-    settings = {**given, stage: {**given[stage], "learning_rate": learning_rate, "weight_decay": 0.0}}
+    group = "online" if stage == "ppo" else stage
+    settings = {**given, group: {**given[group], "learning_rate": learning_rate, "weight_decay": 0.0}}
     return schema.model_validate({**settings, "policy": {"model": base, "tuning": tuning}, "learner": learner})
 
 

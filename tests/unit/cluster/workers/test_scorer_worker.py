@@ -30,6 +30,7 @@ from tests.support.tiny_scorer import write_scorer
 class LengthReward:
     """A reward that the project does not have."""
 
+    kind: ClassVar[str] = "letters"
     models: ClassVar[tuple[ModelRef, ...]] = ()
     batch_size: int = 7
     is_calibrated: ClassVar[bool] = False
@@ -97,16 +98,16 @@ def test_a_model_that_a_worker_cannot_load_is_named_by_its_setting(
     assert in_worker(tmp_path, refusal).startswith(f"{settings.section}.model={folder}: model.safetensors is damaged")
 
 
-def test_a_new_reward_needs_an_arm_and_no_change_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_reward_needs_its_module_and_no_change_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reward, _, at_a_time = asked_for(LengthRewardSettings(), monkeypatch, tmp_path)
     assert (reward, at_a_time) == (LengthReward(), 7 * BATCHES_PER_CALL)
 
     def refusal(worker: ScorerWorker) -> str:
-        with pytest.raises(AssertionError, match="LengthReward") as refused:
+        with pytest.raises(KeyError) as refused:
             worker.open(reward)
         return str(refused.value)
 
-    assert "unreachable" in in_worker(tmp_path, refusal)  # The one match has no arm for it yet.
+    assert in_worker(tmp_path, refusal) == "'letters'"  # There is no module of that kind yet.
 
     def opening(given: LengthReward, folder: Path | None) -> Opening:
         return Opening(lambda: None, lambda device: RuleScorer(lambda prompt, response: float(len(response))))

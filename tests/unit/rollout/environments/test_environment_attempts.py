@@ -23,6 +23,10 @@ OBEDIENT = """
     """
 GOOD = EnvironmentReply((), 1.0, True)
 NUMBERS = "wrong type: reward is a str, and should be a number"
+TURN_S = 3
+"""For a turn, and for an environment to open: a busy machine needs some of it."""
+
+TOO_LONG = f"time-out: step took more than timeout_s={TURN_S} s"
 FAILURES = {
     "1 / 0": "ZeroDivisionError: division by zero",
     "sys.exit(3)": "SystemExit: 3",
@@ -56,12 +60,12 @@ FAILURES = {
         "wrong message: its process sent a message of more than 4 MiB"
     ),
     "reply = []\nfor _ in range(10 ** 5): reply = [reply]": "RecursionError: maximum recursion depth exceeded",
-    "time.sleep(600)": "time-out: step took more than timeout_s=1 s",
-    "while True: pass": "time-out: step took more than timeout_s=1 s",
-    "import re; re.match('(a+)+$', 'a' * 200 + 'b')": "time-out: step took more than timeout_s=1 s",
+    "time.sleep(600)": TOO_LONG,
+    "while True: pass": TOO_LONG,
+    "import re; re.match('(a+)+$', 'a' * 200 + 'b')": TOO_LONG,
     "os._exit(3)": "its process ended: with status 3",
     "os.kill(os.getpid(), signal.SIGSEGV)": "its process ended: by SIGSEGV",
-    "os.kill(os.getpid(), signal.SIGSTOP)": "time-out: step took more than timeout_s=1 s",
+    "os.kill(os.getpid(), signal.SIGSTOP)": TOO_LONG,
     "held = bytearray(2 ** 31)": "MemoryError",
     "os.closerange(3, 256)": "its process ended: with status 0",
 }
@@ -69,7 +73,7 @@ FAILURES = {
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> EnvironmentHost:
-    return EnvironmentHost(stepping(tmp_path_factory.mktemp("world"), OBEDIENT, timeout_s=1, memory_gib=0.5))
+    return EnvironmentHost(stepping(tmp_path_factory.mktemp("world"), OBEDIENT, timeout_s=TURN_S, memory_gib=0.5))
 
 
 def failure(host: EnvironmentHost, text: str) -> EnvironmentFailed:
@@ -78,7 +82,7 @@ def failure(host: EnvironmentHost, text: str) -> EnvironmentFailed:
     began = time.monotonic()
     with pytest.raises(EnvironmentFailed) as failed:
         replied(host, episode, text)
-    assert time.monotonic() - began < 10 and episode.is_closed
+    assert time.monotonic() - began < 30 and episode.is_closed
     assert replied(host, beside, "good") == GOOD
     beside.close()
     return failed.value
@@ -224,7 +228,7 @@ time.sleep(600)
     found = failure(host, text)
     assert found.reason in (
         f"its process ended: as it had more than {MAX_PROCESSES} processes",
-        "time-out: step took more than timeout_s=1 s",  # On a machine so busy that no 64 came together.
+        TOO_LONG,  # On a machine so busy that no 64 came together.
     )
     pids = [int(name) for name in sorted(path.name for path in tmp_path.iterdir())]
     print(f"a bomb of {len(pids)} processes")
