@@ -8,19 +8,20 @@ unexport PYTHONDONTWRITEBYTECODE
 # The folders that are installed below `plumbob`, as setup.py has them.
 PACKAGES := core configs data models rollout reward trainers cluster driver verify console
 
-.PHONY: demo test test-trainers test-optimum test-services test-rest test-runs test-pipeline test-e2e test-workers test-hosts test-own-hosts test-shared-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table bench-driver docker-steps docs lint tree walk install smollm2 gpu-install lock clean
+.PHONY: demo test test-trainers test-optimum test-services test-console test-rest test-runs test-pipeline test-e2e test-workers test-hosts test-own-hosts test-shared-hosts test-slow test-slurm test-browser faults fuzz bench bench-gpu bench-table bench-driver docker-steps docs lint tree walk install smollm2 gpu-install lock clean
 
 # SETTINGS, if given, change the demo: make demo SETTINGS="online.num_steps=2".
 demo: install
 	$(BIN)/plumbob run toy $(SETTINGS)
 
-# In four parts, three of them at once on two cores: each computes with one thread, and some of them wait for programs to
+# In five parts, three of them at once on two cores: each computes with one thread, and some of them wait for programs to
 # run out of their time. What each printed is shown when it has ended.
 test: install
-	$(MAKE) --jobs=3 --output-sync=target test-trainers test-services test-optimum test-rest
+	$(MAKE) --jobs=3 --output-sync=target test-trainers test-services test-optimum test-console test-rest
 
 FAST := -m "not slow and not cluster"
 SERVICES := $(addprefix tests/unit/,cluster driver reward rollout)
+CONSOLE := $(addprefix tests/unit/,configs console)
 OF_RUNS := $(addprefix tests/,e2e multihost slurm browser)
 test-trainers: install
 	$(BIN)/python -m pytest $(FAST) tests/unit/trainers
@@ -31,8 +32,11 @@ test-optimum: install
 test-services: install
 	$(BIN)/python -m pytest $(FAST) $(SERVICES)
 
+test-console: install
+	$(BIN)/python -m pytest $(FAST) $(CONSOLE)
+
 test-rest: install
-	$(BIN)/python -m pytest $(FAST) tests $(addprefix --ignore=,tests/unit/trainers tests/optimum $(SERVICES) $(OF_RUNS))
+	$(BIN)/python -m pytest $(FAST) tests $(addprefix --ignore=,tests/unit/trainers tests/optimum $(SERVICES) $(CONSOLE) $(OF_RUNS))
 
 # Whole runs, also resumed, submitted and steered, and workers that come and go: again three parts at once.
 test-runs: install
