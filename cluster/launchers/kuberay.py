@@ -111,17 +111,8 @@ def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: s
     Raises:
         UserError: Kubernetes would not take the run's name, or Kueue its autoscaling.
     """
-    if not RUN_NAME.fullmatch(config.name):
-        raise UserError(
-            f"name={config.name}: Kubernetes takes up to 47 lower-case letters, digits and '-', a letter first: "
-            f"give another name="
-        )
+    _check_is_taken(config)
     kuberay, autoscale = config.cluster.kuberay, autoscale_of(config)
-    if kuberay.queue is not None and autoscale is not None:
-        raise UserError(
-            f"cluster.kuberay.queue={kuberay.queue}: Kueue admits a job of fixed size alone, and rollout.autoscale "
-            f"changes it: leave one of them out"
-        )
     given = ConfigMap(
         metadata=Metadata(name=f"{config.name}-config"), data={CONFIG_FILE: as_yaml(config), SCRIPT: SCRIPT_TEXT}
     )
@@ -159,6 +150,20 @@ def manifest(config: AnyRun, needs: Sequence[ResourceNeed], image: str, claim: s
     policies = [as_dict(network_policy(config.name, kuberay.metrics_from))] if kuberay.network_policy else []
     documents = [as_dict(given), *policies, merged(as_dict(job), kuberay.overlay)]
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _check_is_taken(config: AnyRun) -> None:
+    if not RUN_NAME.fullmatch(config.name):
+        raise UserError(
+            f"name={config.name}: Kubernetes takes up to 47 lower-case letters, digits and '-', a letter first: "
+            f"give another name="
+        )
+    queue = config.cluster.kuberay.queue
+    if queue is not None and autoscale_of(config) is not None:
+        raise UserError(
+            f"cluster.kuberay.queue={queue}: Kueue admits a job of fixed size alone, and rollout.autoscale "
+            f"changes it: leave one of them out"
+        )
 
 
 def network_policy(name: str, metrics_from: Mapping[str, str]) -> NetworkPolicy:
